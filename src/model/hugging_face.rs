@@ -21,7 +21,7 @@ use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
 use super::spec::{Dims, ModelSpec};
 use super::tensor::Tensor;
-use super::{ModelError, Quirks, Unknown, arithmetic, resolve_tensors, stated};
+use super::{ModelError, Quirks, Unknown, arithmetic, members, resolve_tensors, stated};
 use crate::checkpoint::{Checkpoint, Pooling, RawConfig};
 use crate::units::Bytes;
 
@@ -52,7 +52,7 @@ pub(super) fn read(
         packed::check_declared(&logical, config)?;
     }
     let prequantized = packed::label(config, &logical);
-    let stored = logical.clone();
+    let mut stored = logical.clone();
     let projector = projector(checkpoint, config, &stored);
     let all = Sorted::new(logical.clone(), 0..0, Auxiliary::ANY);
     stated::check(arch, &names, &HParams::of_config(config))?;
@@ -113,6 +113,7 @@ pub(super) fn read(
         fill_class_head(&mut tensors);
         tied = true;
     }
+    members::fill(arch, &tensors, &mut stored);
     Ok(ModelSpec {
         forward: Err("it is no GGUF".to_owned()),
         ahead,

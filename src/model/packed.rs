@@ -32,6 +32,22 @@ pub struct FoldedWeight {
     pub sources: Vec<u32>,
     /// The roles of the other stored tensors, in the order of `sources`.
     pub companions: Vec<Companion>,
+    /// The matrices of a stack of experts under the names that they have where they are stored one by one; empty where the
+    /// architecture has none.
+    pub members: Vec<Member>,
+}
+
+/// A matrix of one expert in a stack.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// Its name where experts are stored one by one.
+    pub name: String,
+    /// Its rows and columns there.
+    pub shape: [u64; 2],
+    /// The tensor of the model that it is a part of.
+    pub tensor: u32,
+    /// Its first row among those of all matrices of the stack.
+    pub first: u64,
 }
 
 impl FoldedWeight {
@@ -221,6 +237,7 @@ fn unpack(
         packing,
         sources: sources.map(|i| i as u32).collect(),
         companions: companions.iter().map(|(_, kind)| *kind).collect(),
+        members: Vec::new(),
     })
 }
 

@@ -202,6 +202,8 @@ pub enum Note {
         tensors: Vec<String>,
         /// Columns in a group, which do not divide a row.
         group: u64,
+        /// Whether zero points are stored for eight rows together, which divide the rows of a matrix.
+        words: bool,
     },
     /// Experts stacked in one tensor, which stay in 16 bit in a safetensors scheme.
     KeptStacks {

@@ -135,13 +135,14 @@ impl Note {
                 "a {} cache saves memory and costs some speed; prefill widens one layer of it to F16",
                 dtype.name()
             ),
-            Note::KeptShape { tensors, group } => format!(
-                "{} in 16 bit, because {group} does not divide their rows or those of neighbouring experts: {}",
+            Note::KeptShape { tensors, group, words } => format!(
+                "{} in 16 bit, because {group} does not divide their rows{} or those of neighbouring experts: {}",
                 counted(tensors.len(), "tensor stays", "tensors stay"),
+                if *words { " (or 8 not the number of rows)" } else { "" },
                 named(tensors)
             ),
             Note::KeptStacks { tensors } => format!(
-                "{} in 16 bit: compressed-tensors only quantizes experts that are stored one by one",
+                "{} in 16 bit: the runtimes that read this format have no names for single experts of this architecture",
                 counted(*tensors, "tensor of stacked experts stays", "tensors of stacked experts stay")
             ),
             Note::NotFinite { tensors } => format!(

@@ -57,6 +57,7 @@ pub(super) fn candidates(
         loads(runtime, scheme.id)
             && runtime.loads.reads(scheme.container)
             && !(is_gguf && scheme.container == Container::Safetensors)
+            && scheme::symmetric_instead(model, scheme).is_none()
             && !(stored_loads && scheme.id == stored_id)
     };
     let made: Vec<&Scheme> = match schemes {
@@ -309,6 +310,13 @@ fn named_scheme(
         return Err(CandidateError::NeedsHuggingFace {
             id: scheme.id.to_owned(),
             name: model.name.clone(),
+        });
+    }
+    if let Some(instead) = scheme::symmetric_instead(model, scheme) {
+        return Err(CandidateError::ExpertsWithZeros {
+            name: model.name.clone(),
+            id: scheme.id.to_owned(),
+            instead: instead.id.to_owned(),
         });
     }
     Ok(scheme)

@@ -380,6 +380,18 @@ pub enum CandidateError {
         /// What it loads.
         loads: String,
     },
+    /// The runtime cannot load the model's experts in the scheme.
+    #[error(
+        "{name} has experts, which vLLM loads in INT4 without zero points only; choose {instead} instead of {id}"
+    )]
+    ExpertsWithZeros {
+        /// The model.
+        name: String,
+        /// The scheme.
+        id: String,
+        /// The scheme with the same groups.
+        instead: String,
+    },
     /// The checkpoint cannot become such a file.
     #[error("{id} is made from a Hugging Face checkpoint, but {name} is a GGUF")]
     NeedsHuggingFace {

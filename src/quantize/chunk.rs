@@ -10,7 +10,7 @@ use super::error::QuantizeError;
 use super::planned::{PlannedTensor, Values};
 use super::sink::Places;
 use super::tally::{Tally, comes_back, plain_deviation};
-use super::tensor_rows::ReadBuffers;
+use super::tensor_rows::{ReadBuffers, TensorRows};
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
@@ -51,13 +51,12 @@ pub(super) fn chunks(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Chun
         let (count, step, matrix) = match &planned.values {
             Values::Copied(_, stored) => (stored.bytes.0, COPIED, stored.bytes.0.max(1)),
             Values::Rows(rows) => {
-                let weights = if rows.is_by_columns() {
-                    WEIGHTS_BY_COLUMNS
-                } else {
-                    WEIGHTS
-                };
-                let step = weights / rows.columns.max(1);
+                let step = rows_of_chunk(planned, rows);
                 (rows.rows, step, planned.matrix_rows(rows.rows))
+            }
+            Values::Member(rows, range) => {
+                let count = range.end.saturating_sub(range.start);
+                (count, rows_of_chunk(planned, rows), count.max(1))
             }
             Values::Table(_) => (1, 1, 1),
         };
@@ -80,6 +79,18 @@ pub(super) fn chunks(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Chun
     })
 }
 
+/// The number of rows in a chunk of `planned`, which are read from `rows`.
+fn rows_of_chunk(planned: &PlannedTensor<'_>, rows: &TensorRows<'_>) -> u64 {
+    let weights = if rows.is_by_columns() {
+        WEIGHTS_BY_COLUMNS
+    } else {
+        WEIGHTS
+    };
+    let together = planned.encoder().rows_together();
+    let step = weights / rows.columns.max(1);
+    step.next_multiple_of(together).max(together)
+}
+
 /// Every chunk in the order in which what it is made of is stored, so that files are read from their beginning to their
 /// end. For sources that are slow to jump in; chunks of `done` tensors are left out.
 pub(super) fn chunks_as_stored(
@@ -91,6 +102,7 @@ pub(super) fn chunks_as_stored(
         match &planned.values {
             Values::Copied(_, stored) => Some((stored.file, stored.offset + chunk.range.start)),
             Values::Rows(rows) => rows.position(chunk.range.start),
+            Values::Member(rows, range) => rows.position(range.start + chunk.range.start),
             Values::Table(_) => None,
         }
     };
@@ -121,7 +133,7 @@ pub(super) fn write(
     };
     let (rows, columns) = match &planned.values {
         Values::Copied(files, stored) => {
-            let [bytes, _] = &mut encoded.parts;
+            let [bytes, ..] = &mut encoded.parts;
             bytes.resize((range.end - range.start) as usize, 0);
             files.read(stored, range.start, bytes)?;
             put(0, range.start, bytes)?;
@@ -131,12 +143,16 @@ pub(super) fn write(
             rows.read(range.clone(), read, values)?;
             (rows.rows, rows.columns)
         }
+        Values::Member(rows, of) => {
+            rows.read(of.start + range.start..of.start + range.end, read, values)?;
+            (of.end - of.start, rows.columns)
+        }
         Values::Table(table) => {
             table.clone_into(values);
             (1, table.len() as u64)
         }
     };
-    let encoder = Encoder::of(planned.assigned.dtype);
+    let encoder = planned.encoder();
     let importance = importance(planned, range.start, rows, columns as usize);
     let kept = match &planned.values {
         Values::Rows(rows) if encoder == Encoder::Ggml(Dtype::MXFP4) => {
@@ -156,13 +172,14 @@ pub(super) fn write(
     };
     let parts = encoded.parts.iter().enumerate();
     for (part, bytes) in parts.filter(|(_, bytes)| !bytes.is_empty()) {
-        let row = bytes.len() as u64 / (range.end - range.start).max(1);
-        put(part, range.start * row, bytes)?;
+        // Parts of which several rows share a word have whole words for the rows of a chunk.
+        let before = range.start * bytes.len() as u64 / (range.end - range.start).max(1);
+        put(part, before, bytes)?;
     }
     if range.start == 0
-        && let Some(record) = encoder.record(rows, columns)
+        && let Some((part, record)) = encoder.record(rows, columns)
     {
-        put(encoded.parts.len(), 0, &record)?;
+        put(part, 0, &record)?;
     }
     let tally = Tally {
         not_finite,

@@ -66,6 +66,15 @@ pub enum QuantizeError {
     )]
     NothingToQuantize { name: String, scheme: &'static str },
     #[error(
+        "`{}` has experts, which vLLM loads in INT4 without zero points only; choose {instead} instead of {scheme}",
+        one_line(name)
+    )]
+    ExpertsWithZeros {
+        name: String,
+        scheme: &'static str,
+        instead: &'static str,
+    },
+    #[error(
         "the checkpoint has two tensors that would be called `{}`; it mixes quantized and plain weights of one layer",
         one_line(name)
     )]
@@ -78,6 +87,11 @@ pub enum QuantizeError {
         tensor: String,
         scheme: &'static str,
     },
+    #[error(
+        "the order of the experts' numbers in tensor `{}` is not known, so they cannot be written one by one; make a GGUF instead",
+        one_line(tensor)
+    )]
+    UnclearStack { tensor: String },
     #[error(
         "tensor `{}` has shape {found:?} by its own record, but {expected:?} by the configuration",
         one_line(tensor)

@@ -74,10 +74,11 @@ pub fn encode_row(values: &[f32], codes: &mut [u8]) -> (u16, Encoded) {
         }
     }
     let scale = scale_bits(largest / E4M3_MAX);
-    let inverse = 1.0 / bf16_to_f32(scale);
+    let step = bf16_to_f32(scale);
     for (code, &value) in codes.iter_mut().zip(values) {
         let finite = if value.is_finite() { value } else { 0.0 };
-        *code = f32_to_e4m3(finite * inverse);
+        // Divided, not multiplied with the inverse: compressed-tensors has the same codes to the last tie.
+        *code = f32_to_e4m3(finite / step);
     }
     (scale, Encoded { not_finite })
 }

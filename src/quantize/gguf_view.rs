@@ -122,7 +122,7 @@ impl<'a> GgufView<'a> {
             Values::Rows(rows) => rows
                 .as_stored()
                 .filter(|(_, stored)| stored.dtype == planned.assigned.dtype),
-            Values::Table(_) => None,
+            Values::Member(..) | Values::Table(_) => None,
         };
         if let Some((files, stored)) = unchanged {
             return Ok(files.read(stored, 0, out)?);
@@ -150,6 +150,7 @@ fn copied<'a>(files: &'a Files, stored: &'a StoredTensor) -> PlannedTensor<'a> {
             reason: Reason::Stored,
         },
         importance: None,
+        groups: None,
         values: Values::Copied(files, stored),
     }
 }

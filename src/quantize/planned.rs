@@ -1,11 +1,15 @@
 //! The options of an output, and its planned tensors with the source of their values. Data only: the sinks fill it in
 //! before a weight is read.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::encoder::Encoder;
 use super::importance::Importance;
 use super::packed::Files;
 use super::tensor_rows::TensorRows;
 use crate::checkpoint::StoredTensor;
-use crate::scheme::{Assigned, Overrides, Rules, Scheme};
+use crate::scheme::{Assigned, Groups, Overrides, Rules, Scheme};
 
 /// The most bytes of tensors in one safetensors file; larger outputs are split. Transformers' `max_shard_size` of `5GB`.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
@@ -55,6 +59,8 @@ pub struct PlannedTensor<'a> {
     pub assigned: Assigned,
     /// The importance of its columns, matrix after matrix.
     pub importance: Option<&'a [f32]>,
+    /// The groups of its integers; for INT4.
+    pub(super) groups: Option<Groups>,
     pub(super) values: Values<'a>,
 }
 
@@ -65,6 +71,8 @@ pub(super) enum Values<'a> {
     Copied(&'a Files, &'a StoredTensor),
     /// Stored weights, which are encoded.
     Rows(Box<TensorRows<'a>>),
+    /// Some of the stored rows that several weights share.
+    Member(Arc<TensorRows<'a>>, Range<u64>),
     /// A table computed from the configuration, which is encoded.
     Table(Vec<f32>),
 }
@@ -75,8 +83,14 @@ impl<'a> PlannedTensor<'a> {
         match &self.values {
             Values::Copied(_, stored) => vec![*stored],
             Values::Rows(rows) => rows.stored.iter().flatten().copied().collect(),
+            Values::Member(rows, _) => rows.stored.iter().flatten().copied().collect(),
             Values::Table(_) => Vec::new(),
         }
+    }
+
+    /// What makes its bytes.
+    pub(super) fn encoder(&self) -> Encoder {
+        Encoder::of(self.assigned.dtype, self.groups)
     }
 
     /// Rows of one matrix: those of one member of a stack, else all `rows`.

@@ -78,6 +78,35 @@ impl<'a> Sources<'a> {
         })
     }
 
+    /// The rows of all matrices of a stack, which are stored as columns if they are `transposed`.
+    ///
+    /// # Errors
+    /// As [`Sources::weight`].
+    pub(super) fn stack(
+        &self,
+        weight: &FoldedWeight,
+        transposed: bool,
+    ) -> Result<TensorRows<'a>, QuantizeError> {
+        let stored = self.weight(weight, &weight.shape)?;
+        let height = match weight.shape.as_slice() {
+            &[_, height, _] if transposed && height > 0 => height,
+            _ => return Ok(stored),
+        };
+        Ok(TensorRows {
+            files: self.files,
+            sources: Vec::new(),
+            stored: stored.stored.clone(),
+            runs: Vec::new(),
+            rows: dtype::elements(&weight.shape) / height,
+            columns: height,
+            change: Change {
+                transposed: Some(height),
+                ..Change::default()
+            },
+            transposed: Some(Box::new(stored)),
+        })
+    }
+
     /// The stored tensors that a weight consists of.
     fn parts(&self, weight: &FoldedWeight) -> Vec<&'a StoredTensor> {
         let parts = weight.sources.iter();

@@ -35,7 +35,7 @@ pub fn sampled_errors(
         rows.read(row..row + 1, &mut buffers, &mut values)?;
         let importance = importance(tensor, rows, row);
         for (dtype, (error, square)) in types.iter().zip(&mut sums) {
-            let done = Encoder::of(*dtype).encode(&values, columns, importance, &mut encoded);
+            let done = Encoder::Ggml(*dtype).encode(&values, columns, importance, &mut encoded);
             done.map_err(|source| QuantizeError::Block {
                 tensor: tensor.name.to_owned(),
                 source,

@@ -5,76 +5,115 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Assigned, Reason, Scheme};
+use super::{Assigned, Groups, Reason, SCHEMES, Scheme};
 use crate::dtype::{Dtype, elements};
 use crate::model::{Category, FoldedWeight, ModelSpec, QuantPolicy, Tensor};
 use crate::units::Bytes;
 
-/// A stored weight in a safetensors scheme.
+/// A weight of a directory in a safetensors scheme.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredWeight {
+    /// The weight of [`ModelSpec::stored`] that it is made of.
+    pub source: usize,
+    /// The one of its [`FoldedWeight::members`] that it is, if that is a stack whose experts are written one by one.
+    pub member: Option<usize>,
     /// The shape in an unquantized checkpoint, outermost dimension first.
     pub shape: Vec<u64>,
     /// Its type in the scheme, and its size with scales and shape records.
     pub assigned: Assigned,
     /// Whether it is copied byte for byte.
     pub verbatim: bool,
-    /// Whether it is linear layers that are not quantized because they are stacked in one tensor.
+    /// Whether it is linear layers that are not quantized and stay stacked in one tensor.
     pub stacked: bool,
     /// Whether it is the token embedding or another lookup table, and no linear layer.
     pub table: bool,
 }
 
-/// The type of every weight of [`ModelSpec::stored`].
+impl StoredWeight {
+    /// Its name in an unquantized checkpoint where experts are stored one by one.
+    pub fn name<'a>(&self, model: &'a ModelSpec) -> &'a str {
+        let stored = model.stored.get(self.source);
+        let member = stored.and_then(|stored| stored.members.get(self.member?));
+        let name = member.map(|member| member.name.as_str());
+        name.or(stored.map(|stored| stored.name.as_str()))
+            .unwrap_or_default()
+    }
+}
+
+/// The type of every weight that a directory has for those of [`ModelSpec::stored`].
 ///
 /// Every linear layer inside a block (a matrix called `.weight`) is quantized, except routers and
 /// embeddings; everything else keeps its 16 bits. Matrices stored in F32 or F64 become BF16, vectors keep
-/// their type. A matrix whose rows are not divided by the group of INT4 (128 columns) stays in 16 bit; if it is an
+/// their type. A matrix whose rows are not divided by the groups of INT4 stays in 16 bit; if it is an
 /// expert, so do all experts of its block, since runtimes load the experts of a block with one type.
-/// Experts stacked in one tensor are not linear layers to compressed-tensors and stay in 16 bit.
+/// Experts stacked in one tensor are written one by one, as compressed-tensors and vLLM know linear layers; where the
+/// architecture has no names for them, the stack stays in 16 bit.
 pub fn stored_types(model: &ModelSpec, scheme: &Scheme) -> Vec<StoredWeight> {
     let users = users(model);
+    let user = |weight: &FoldedWeight| users.get(weight.sources.first()?).copied();
+    let linear = |weight: &FoldedWeight, shape: &[u64]| {
+        let one = user(weight).is_some_and(is_linear) && weight.is_weight() && shape.len() == 2;
+        one.then(|| linear_type(shape, scheme))
+    };
+    let falls_back = |shape: &[u64]| {
+        matches!(
+            linear_type(shape, scheme).reason,
+            Reason::ShapeFallback { .. }
+        )
+    };
+    // Blocks with an expert that cannot be quantized.
     let mut spoiled: HashSet<u32> = HashSet::new();
-    let mut types: Vec<StoredWeight> = model
-        .stored
-        .iter()
-        .map(|weight| {
-            let user = users.get(&weight.sources.first().copied().unwrap_or(u32::MAX));
-            let shape = true_shape(weight, user.copied());
-            let linear = user.is_some_and(|t| is_linear(t)) && weight.is_weight();
-            let assigned = if linear && shape.len() == 2 {
-                linear_type(&shape, scheme)
-            } else {
-                kept(weight, &shape, Reason::Kept)
-            };
-            if let (Reason::ShapeFallback { .. }, Some(t)) = (assigned.reason, user) {
-                spoiled.extend(t.layer.filter(|_| t.shape.len() > 2));
-            }
-            StoredWeight {
-                assigned: match assigned.reason {
-                    Reason::ShapeFallback { .. } => kept(weight, &shape, assigned.reason),
-                    _ => assigned,
-                },
+    for weight in &model.stored {
+        let shape = true_shape(weight, user(weight));
+        let one = linear(weight, &shape).is_some() && falls_back(&shape);
+        let any = one || weight.members.iter().any(|m| falls_back(&m.shape));
+        let expert = user(weight).filter(|t| any && t.shape.len() > 2);
+        spoiled.extend(expert.and_then(|t| t.layer));
+    }
+    let is_spoiled = |weight: &FoldedWeight| {
+        let expert = user(weight).filter(|t| t.shape.len() > 2);
+        let layer = expert.and_then(|t| t.layer);
+        layer.is_some_and(|layer| spoiled.contains(&layer))
+    };
+    let fallback = Reason::ShapeFallback {
+        intended: scheme.base,
+    };
+    let mut types = Vec::with_capacity(model.stored.len());
+    for (source, weight) in model.stored.iter().enumerate() {
+        let user = user(weight);
+        let shape = true_shape(weight, user);
+        if !weight.members.is_empty() && !is_spoiled(weight) {
+            let members = weight.members.iter().enumerate();
+            types.extend(members.map(|(number, member)| StoredWeight {
+                source,
+                member: Some(number),
+                shape: member.shape.to_vec(),
+                assigned: linear_type(&member.shape, scheme),
                 verbatim: false,
-                stacked: shape.len() > 2 && user.is_some_and(|t| is_linear(t)),
-                table: user.is_some_and(|t| t.role.info().category == Category::TokenEmbedding),
-                shape,
-            }
-        })
-        .collect();
-    for (weight, stored) in model.stored.iter().zip(&mut types) {
-        let user = users.get(&weight.sources.first().copied().unwrap_or(u32::MAX));
-        let is_spoiled = user.is_some_and(|t| {
-            t.shape.len() > 2 && t.layer.is_some_and(|layer| spoiled.contains(&layer))
-        });
-        if is_spoiled && stored.assigned.reason == Reason::Default {
-            let intended = scheme.base;
-            let reason = Reason::ShapeFallback { intended };
-            stored.assigned = kept(weight, &stored.shape, reason);
+                stacked: false,
+                table: false,
+            }));
+            continue;
         }
-        stored.verbatim = stored.assigned.reason != Reason::Default
-            && weight.sources.len() == 1
-            && stored.assigned.dtype == weight.dtype;
+        let of_linear = linear(weight, &shape);
+        let assigned = match of_linear {
+            Some(_) if is_spoiled(weight) => kept(weight, &shape, fallback),
+            Some(assigned) if assigned.reason == Reason::Default => assigned,
+            Some(_) => kept(weight, &shape, fallback),
+            None if weight.members.is_empty() => kept(weight, &shape, Reason::Kept),
+            None => kept(weight, &shape, fallback),
+        };
+        types.push(StoredWeight {
+            source,
+            member: None,
+            assigned,
+            verbatim: assigned.reason != Reason::Default
+                && weight.sources.len() == 1
+                && assigned.dtype == weight.dtype,
+            stacked: shape.len() > 2 && user.is_some_and(is_linear),
+            table: user.is_some_and(|t| t.role.info().category == Category::TokenEmbedding),
+            shape,
+        });
     }
     types
 }
@@ -87,13 +126,24 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
         return model.tensors.iter().map(planned).collect();
     }
     let stored = stored_types(model, scheme);
-    let first = |w: &FoldedWeight| w.sources.first().copied();
-    let by_source: HashMap<u32, usize> = model
-        .stored
-        .iter()
-        .enumerate()
-        .filter_map(|(index, weight)| Some((first(weight)?, index)))
-        .collect();
+    let mut by_source: HashMap<u32, usize> = HashMap::new();
+    let mut by_members: HashMap<usize, Assigned> = HashMap::new();
+    for (index, weight) in stored.iter().enumerate() {
+        let Some(folded) = model.stored.get(weight.source) else {
+            continue;
+        };
+        match weight.member.and_then(|number| folded.members.get(number)) {
+            Some(member) => {
+                let none = Assigned {
+                    bytes: Bytes(0),
+                    ..weight.assigned
+                };
+                let sum = by_members.entry(member.tensor as usize).or_insert(none);
+                sum.bytes += weight.assigned.bytes;
+            }
+            None => by_source.extend(folded.sources.first().map(|&source| (source, index))),
+        }
+    }
     // Tensors made from one stored weight share its bytes in proportion to their elements, without a rounding error in
     // the sum.
     let mut wanted = vec![0u64; stored.len()];
@@ -112,7 +162,11 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
     model
         .tensors
         .iter()
-        .map(|tensor| {
+        .enumerate()
+        .map(|(number, tensor)| {
+            if let Some(assigned) = by_members.get(&number) {
+                return *assigned;
+            }
             let found = weights(tensor);
             let mut bytes = 0u64;
             for &weight in &found {
@@ -137,6 +191,24 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
             }
         })
         .collect()
+}
+
+/// The scheme to take instead of one with zero points, if the model has experts: vLLM multiplies with those only in the
+/// symmetric form (`CompressedTensorsWNA16MarlinMoEMethod` asserts it).
+pub fn symmetric_instead(model: &ModelSpec, scheme: &Scheme) -> Option<&'static Scheme> {
+    let groups = scheme.groups.filter(|groups| groups.zeros)?;
+    let experts = |tensor: &Tensor| tensor.shape.len() > 2 && is_linear(tensor);
+    let symmetric = Some(Groups {
+        zeros: false,
+        ..groups
+    });
+    let mut schemes = SCHEMES.iter();
+    model
+        .tensors
+        .iter()
+        .any(experts)
+        .then(|| schemes.find(|scheme| scheme.groups == symmetric))
+        .flatten()
 }
 
 /// The model's tensor that is made from each stored weight, by the index of the weight's first stored tensor.
@@ -173,19 +245,20 @@ fn is_linear(tensor: &Tensor) -> bool {
         && info.category != Category::TokenEmbedding
 }
 
-/// A matrix in the scheme's type. INT4 stores `weight_packed` (eight weights in an I32),
-/// `weight_scale` (16 bit for each 128 columns of a row) and `weight_shape` (two I64); FP8 stores one byte per weight
-/// and `weight_scale` (16 bit for each row).
+/// A matrix in the scheme's type: integers in groups, or FP8, one byte per weight and `weight_scale` (16 bit for each row).
 fn linear_type(shape: &[u64], scheme: &Scheme) -> Assigned {
     let rows = shape.first().copied().unwrap_or(1);
-    let records = match scheme.base {
-        Dtype::INT4 => 16,
-        _ => rows.saturating_mul(2),
+    let bytes = match scheme.groups {
+        Some(groups) => groups.bytes(shape),
+        None => scheme
+            .base
+            .bytes(shape)
+            .map(|codes| codes + Bytes(rows.saturating_mul(2))),
     };
-    match scheme.base.bytes(shape) {
-        Some(packed) => Assigned {
+    match bytes {
+        Some(bytes) => Assigned {
             dtype: scheme.base,
-            bytes: packed + Bytes(records),
+            bytes,
             reason: Reason::Default,
         },
         None => Assigned {

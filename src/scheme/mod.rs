@@ -13,10 +13,10 @@ use crate::dtype::Dtype;
 use crate::model::{ModelSpec, TensorRole};
 use crate::units::Bytes;
 
-pub use compressed::{StoredWeight, stored_types};
+pub use compressed::{StoredWeight, stored_types, symmetric_instead};
 pub use overrides::{Overrides, TypeOverride};
 pub use rules::{Rules, quantizer_order};
-pub use table::{Container, QuantMix, SCHEMES, Scheme};
+pub use table::{Container, Groups, QuantMix, SCHEMES, Scheme, ZEROS_IN_WORD};
 pub use type_list::{TYPE_LIST, TypeList, TypeListError, check_types, parse_types, type_list};
 
 /// Why a tensor gets its type.

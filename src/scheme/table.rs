@@ -1,6 +1,7 @@
 //! The table of schemes. Ids are llama.cpp's names in lower case, and `int4` and `fp8`.
 
 use crate::dtype::Dtype;
+use crate::units::Bytes;
 
 /// The container that a scheme is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,39 @@ pub enum QuantMix {
     Experts,
 }
 
+/// How a scheme groups weights that are stored as integers (compressed-tensors' `pack-quantized`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Columns that share a scale.
+    pub size: u64,
+    /// Whether each group has a zero point, too.
+    pub zeros: bool,
+}
+
+/// Rows whose zero points share a word.
+pub const ZEROS_IN_WORD: u64 = 8;
+
+impl Groups {
+    /// The exact size of a matrix in four bits: `weight_packed` (eight weights in an I32), `weight_scale` (16 bit for each
+    /// group of a row), `weight_shape` (two I64), and `weight_zero_point` (the codes of eight rows in an I32). `None` where
+    /// groups do not divide its rows, or words do not divide the zero points of a group of columns.
+    pub fn bytes(self, shape: &[u64]) -> Option<Bytes> {
+        let &[rows, columns] = shape else { return None };
+        let words = !self.zeros || rows.is_multiple_of(ZEROS_IN_WORD);
+        if !columns.is_multiple_of(self.size) || !words {
+            return None;
+        }
+        let groups = columns / self.size;
+        let of_row = (columns / 2).saturating_add(groups.saturating_mul(2));
+        let zeros = (rows / ZEROS_IN_WORD)
+            .saturating_mul(groups)
+            .saturating_mul(4);
+        let zeros = if self.zeros { zeros } else { 0 };
+        let all = rows.saturating_mul(of_row).saturating_add(zeros);
+        Some(Bytes(all.saturating_add(16)))
+    }
+}
+
 /// One scheme.
 #[derive(Debug)]
 pub struct Scheme {
@@ -63,14 +97,36 @@ pub struct Scheme {
     pub common: bool,
     /// One line for people.
     pub about: &'static str,
+    /// The groups of its integers; for those of compressed-tensors.
+    pub groups: Option<Groups>,
+}
+
+/// Groups without and with zero points.
+macro_rules! groups {
+    () => {
+        None
+    };
+    ($size:literal) => {
+        Some(Groups {
+            size: $size,
+            zeros: false,
+        })
+    };
+    ($size:literal zeros) => {
+        Some(Groups {
+            size: $size,
+            zeros: true,
+        })
+    };
 }
 
 macro_rules! schemes {
-    ($($id:literal $name:literal $base:ident $mix:ident $container:ident $file_type:expr, $common:literal $about:literal;)*) => {
+    ($($id:literal $name:literal $base:ident $mix:ident $container:ident $file_type:expr, $common:literal $about:literal $(groups($($groups:tt)+))?;)*) => {
         /// Every scheme, best quality first.
         pub static SCHEMES: &[Scheme] = &[$(Scheme {
             id: $id, name: $name, base: Dtype::$base, mix: QuantMix::$mix,
             container: Container::$container, file_type: $file_type, common: $common, about: $about,
+            groups: groups!($($($groups)+)?),
         }),*];
     };
 }
@@ -88,7 +144,12 @@ schemes! {
     "q4_1"   "Q4_1"   Q4_1    Plain  Gguf        Some(3),  false "4-bit legacy with offsets";
     "q4_k_m" "Q4_K_M" Q4_K    Q4_K_M Gguf        Some(15), true  "4-bit, the usual choice";
     "q4_k_s" "Q4_K_S" Q4_K    Q4_K_S Gguf        Some(14), true  "4-bit with less of the mix";
-    "int4"   "INT4"   INT4    None   Safetensors None,     true  "4-bit groups of 128 (W4A16), for vLLM";
+    "int4_asym_g32" "INT4_ASYM_G32" INT4 None Safetensors None, false "4-bit groups of 32 with zero points, for vLLM" groups(32 zeros);
+    "int4_g32" "INT4_G32" INT4 None  Safetensors None,     false "4-bit groups of 32, for vLLM" groups(32);
+    "int4_asym_g64" "INT4_ASYM_G64" INT4 None Safetensors None, false "4-bit groups of 64 with zero points, for vLLM" groups(64 zeros);
+    "int4_g64" "INT4_G64" INT4 None  Safetensors None,     false "4-bit groups of 64, for vLLM" groups(64);
+    "int4_asym" "INT4_ASYM" INT4 None Safetensors None,    false "4-bit groups of 128 with zero points (W4A16_ASYM), for vLLM" groups(128 zeros);
+    "int4"   "INT4"   INT4    None   Safetensors None,     true  "4-bit groups of 128 (W4A16), for vLLM" groups(128);
     "iq4_nl" "IQ4_NL" IQ4_NL  IQ4    Gguf        Some(25), false "4-bit non-linear, slower kernels";
     "iq4_xs" "IQ4_XS" IQ4_XS  IQ4    Gguf        Some(30), false "4-bit non-linear, slower kernels";
     "q4_0"   "Q4_0"   Q4_0    Plain  Gguf        Some(2),  true  "4-bit legacy, fast kernels";

@@ -197,6 +197,12 @@ fn llava_1_6() {
     check("llava_next");
 }
 
+/// Granite Vision: the outputs of several blocks beside each other.
+#[test]
+fn llava_of_several_blocks() {
+    check("llava_layers");
+}
+
 #[test]
 fn llava_onevision() {
     check("llava_onevision");
@@ -282,6 +288,73 @@ fn what_cannot_be_written_is_refused_with_the_reason() {
         stderr.contains("has 1440 weights, but config.json implies 1536"),
         "{stderr}"
     );
+}
+
+/// What llama.cpp would compute otherwise without a word.
+#[test]
+fn variants_that_llama_cpp_does_not_compute_are_refused_by_name() {
+    for (name, place, value, said) in [
+        ("internvl", "/select_layer", json!(-4), "`select_layer`"),
+        ("internvl", "/ps_version", json!("v1"), "`ps_version`"),
+        (
+            "internvl",
+            "/vision_config/norm_type",
+            json!("rms_norm"),
+            "`norm_type`",
+        ),
+        (
+            "internvl",
+            "/vision_config/hidden_act",
+            json!("relu"),
+            "`hidden_act`",
+        ),
+        (
+            "llava_layers",
+            "/vision_feature_layer",
+            json!([-1, -3]),
+            "in another order",
+        ),
+        (
+            "llava_layers",
+            "/vision_feature_layer",
+            json!([]),
+            "no block of the encoder",
+        ),
+        (
+            "llava_layers",
+            "/vision_feature_layer",
+            json!([1, "2"]),
+            "no block of the encoder",
+        ),
+        (
+            "llava_layers",
+            "/vision_feature_layer",
+            json!([2, 9]),
+            "no block of the encoder",
+        ),
+        (
+            "llava",
+            "/vision_config/model_type",
+            json!("pixtral"),
+            "`pixtral`",
+        ),
+        (
+            "llava",
+            "/multimodal_projector_bias",
+            json!(false),
+            "`multimodal_projector_bias`",
+        ),
+    ] {
+        let scratch = Scratch::new();
+        let model = checkpoint(&scratch, name, |_| {});
+        let path = model.join("config.json");
+        let mut config: Json = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let (parent, key) = place.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap()[key] = value;
+        fs::write(&path, config.to_string()).unwrap();
+        let stderr = refused(&model, "f16");
+        assert!(stderr.contains(said), "{name} {place}: {stderr}");
+    }
 }
 
 #[test]

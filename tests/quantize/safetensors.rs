@@ -1,6 +1,7 @@
 //! `int4` and `fp8` directories: files of the predicted size that the safetensors library reads,
 //! values within the step of their scale, everything else of the checkpoint carried over.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -18,6 +19,17 @@ use orinplan::quantize::{
 use orinplan::scheme::{self, Assigned, Reason, Rules, Scheme};
 use safetensors::SafeTensors;
 use serde_json::{Value as Json, json};
+
+/// The schemes that are written as directories.
+const IDS: [&str; 7] = [
+    "int4",
+    "int4_asym",
+    "int4_g64",
+    "int4_asym_g64",
+    "int4_g32",
+    "int4_asym_g32",
+    "fp8",
+];
 
 /// How to write.
 struct Manner {
@@ -212,6 +224,81 @@ fn int4_values_are_within_half_a_step_and_better_than_plain_rounding() {
     }
 }
 
+/// Codes from 0 to 15, scales and zero points as compressed-tensors lays them out, and what they say of the values.
+#[test]
+fn groups_have_their_size_and_zero_points_and_lose_less() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = values(&fixture());
+    let mut errors = Vec::new();
+    for (id, group, zeros) in [
+        ("int4", 128, false),
+        ("int4_asym", 128, true),
+        ("int4_g64", 64, false),
+        ("int4_asym_g64", 64, true),
+        ("int4_g32", 32, false),
+        ("int4_asym_g32", 32, true),
+    ] {
+        let output = directory.path().join(id);
+        let summary = quantize(&fixture(), id, &output, &PLAIN).unwrap();
+        let config = json(&output.join("config.json"));
+        let weights = &config["quantization_config"]["config_groups"]["group_0"]["weights"];
+        assert_eq!(weights["group_size"], group);
+        assert_eq!(weights["symmetric"], !zeros);
+        let bytes = fs::read(output.join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut error = 0.0;
+        for ((name, shape, before), (_, _, after)) in before.iter().zip(values(&output)) {
+            if !is_quantized(name) {
+                continue;
+            }
+            let (rows, columns) = (shape[0] as usize, shape[1] as usize);
+            let part = |of: &str| file.tensor(&name.replace("weight", of));
+            assert_eq!(part("weight_packed").unwrap().shape(), [rows, columns / 8]);
+            let scale = part("weight_scale").unwrap();
+            assert_eq!(scale.shape(), [rows, columns / group]);
+            let scales = scale.data().as_chunks::<2>().0.iter();
+            let scales: Vec<f32> = scales
+                .map(|b| f32::from_bits(u32::from_le_bytes([0, 0, b[0], b[1]])))
+                .collect();
+            let points = part("weight_zero_point");
+            assert_eq!(points.is_ok(), zeros, "{name}");
+            let zero = |row: usize, of: usize| match &points {
+                Ok(points) => {
+                    assert_eq!(points.shape(), [rows / 8, columns / group]);
+                    let word = points.data().as_chunks::<4>().0[row / 8 * (columns / group) + of];
+                    (u32::from_le_bytes(word) >> (4 * (row % 8)) & 15) as f32
+                }
+                Err(_) => 8.0,
+            };
+            for (i, (&x, &y)) in before.iter().zip(&after).enumerate() {
+                let (row, of) = (i / columns, i % columns / group);
+                let scale = scales[row * (columns / group) + of];
+                let code = y / scale + zero(row, of);
+                let whole = (code - code.round()).abs() < 1e-3;
+                assert!(whole && (-0.1..15.1).contains(&code), "{name}: {code}");
+                let (least, most) = (-zero(row, of) * scale, (15.0 - zero(row, of)) * scale);
+                let reached = x.clamp(least, most);
+                assert!(
+                    (reached - y).abs() <= scale * 0.501,
+                    "{name}: {x} became {y}"
+                );
+                error += f64::from(x - y).powi(2);
+            }
+        }
+        // What the report says is what the files hold.
+        let told = summary.weights.iter().filter(|w| is_quantized(&w.name));
+        let told: f64 = told.map(|w| w.tally.deviation.error).sum();
+        assert!((told - error).abs() <= error * 1e-6, "{id}: {told} {error}");
+        errors.push(error);
+    }
+    // Pairs of a size, the second with zero points; then the next smaller size.
+    for pair in errors.chunks(2) {
+        assert!(pair[1] < pair[0], "{errors:?}");
+    }
+    assert!(errors[0] > errors[2] && errors[2] > errors[4], "{errors:?}");
+    assert!(errors[1] > errors[3] && errors[3] > errors[5], "{errors:?}");
+}
+
 #[test]
 fn fp8_values_are_within_half_a_step_of_their_binade() {
     let directory = tempfile::tempdir().unwrap();
@@ -250,7 +337,7 @@ fn fp8_values_are_within_half_a_step_of_their_binade() {
 
 #[test]
 fn files_are_as_large_as_predicted_and_as_the_plan_says() {
-    for id in ["int4", "fp8"] {
+    for id in IDS {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join(id);
         let (_, model) = read(&fixture());
@@ -276,7 +363,7 @@ fn files_are_as_large_as_predicted_and_as_the_plan_says() {
 /// The same tensors through the safetensors library's own writer are the same file.
 #[test]
 fn the_file_is_the_one_that_the_library_writes() {
-    for id in ["int4", "fp8"] {
+    for id in IDS {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join(id);
         quantize(&fixture(), id, &output, &PLAIN).unwrap();
@@ -291,7 +378,7 @@ fn the_file_is_the_one_that_the_library_writes() {
 #[test]
 fn two_runs_on_any_number_of_threads_write_the_same_bytes() {
     let directory = tempfile::tempdir().unwrap();
-    for id in ["int4", "fp8"] {
+    for id in IDS {
         let outputs = [1, 2, 5].map(|threads| {
             let output = directory.path().join(format!("{id}-{threads}"));
             let manner = Manner { threads, ..PLAIN };
@@ -471,7 +558,12 @@ fn a_row_that_128_does_not_divide_stays_in_16_bit_with_a_note() {
     assert_eq!(kept.assigned.dtype, Dtype::BF16);
     let tensors = vec![name.clone()];
     let group = 128;
-    let kept = Note::KeptShape { tensors, group };
+    let words = false;
+    let kept = Note::KeptShape {
+        tensors,
+        group,
+        words,
+    };
     assert_eq!(summary.notes, [kept, Note::NoTokenizer]);
     assert!(summary.notes[0].text().contains(&name));
     let config = json(&output.join("config.json"));
@@ -520,7 +612,7 @@ fn experts_of_a_block_are_quantized_together_or_not_at_all() {
     .concat();
     let input = model_of(directory.path(), config, &tensors);
     let (_, model) = read(&input);
-    for (id, quantized) in [("int4", 4), ("fp8", 10)] {
+    for (id, quantized) in [("int4", 4), ("int4_g64", 10), ("fp8", 10)] {
         let output = directory.path().join(id);
         let summary = quantize(&input, id, &output, &PLAIN).unwrap();
         let count = summary
@@ -540,6 +632,159 @@ fn experts_of_a_block_are_quantized_together_or_not_at_all() {
         );
         assert_eq!(ignore.len(), 2 + (10 - quantized), "{id}");
     }
+    // vLLM's kernel for experts has no zero points.
+    let output = directory.path().join("asym");
+    for (id, instead) in [("int4_asym", "int4"), ("int4_asym_g32", "int4_g32")] {
+        let error = quantize(&input, id, &output, &PLAIN).unwrap_err();
+        let said = error.to_string();
+        let way = format!("choose {instead} instead of {id}");
+        assert!(said.contains("experts") && said.contains(&way), "{said}");
+        assert!(!output.exists());
+    }
+}
+
+/// The bytes of every tensor of a directory with its shape, by name.
+fn parts(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+    let bytes = fs::read(path.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let all = file.tensors().into_iter();
+    all.map(|(name, view)| (name, (view.shape().to_vec(), view.data().to_vec())))
+        .collect()
+}
+
+/// Rows of 16-bit numbers as columns.
+fn turned(rows: usize, bytes: &[u8]) -> Vec<u8> {
+    let columns = bytes.len() / 2 / rows;
+    let at = |row: usize, column: usize| &bytes[2 * (row * columns + column)..][..2];
+    (0..columns)
+        .flat_map(|column| (0..rows).flat_map(move |row| at(row, column).to_vec()))
+        .collect()
+}
+
+/// A copy of a checkpoint whose experts are stored one by one, with stacks of them.
+fn stacked(input: &Path, to: &Path, config: &Json, prefix: &str, transposed: bool) {
+    let mut parts = parts(input);
+    fs::create_dir(to).unwrap();
+    fs::write(to.join("config.json"), config.to_string()).unwrap();
+    let experts = "model.layers.0.mlp.experts";
+    let mut stack = |names: &[&str], rows: usize, columns: usize| {
+        let mut all = Vec::new();
+        for expert in 0..2 {
+            let own = names.iter().flat_map(|name| {
+                let name = format!("{experts}.{expert}.{name}.weight");
+                parts.remove(&name).unwrap().1
+            });
+            let own: Vec<u8> = own.collect();
+            all.extend(if transposed { turned(rows, &own) } else { own });
+        }
+        let shape = if transposed {
+            [2, columns, rows]
+        } else {
+            [2, rows, columns]
+        };
+        (shape.to_vec(), all)
+    };
+    let (gate_up, down) = (
+        stack(&["gate_proj", "up_proj"], 192, 128),
+        stack(&["down_proj"], 128, 96),
+    );
+    parts.insert(format!("{experts}.gate_up_proj"), gate_up);
+    parts.insert(format!("{experts}.down_proj"), down);
+    let views = parts.iter().map(|(name, (shape, data))| {
+        let bf16 = safetensors::Dtype::BF16;
+        let view = safetensors::tensor::TensorView::new(bf16, shape.clone(), data).unwrap();
+        (name.replacen("model.", prefix, 1), view)
+    });
+    safetensors::serialize_to_file(views, None, &to.join("model.safetensors")).unwrap();
+}
+
+/// A stack is the same matrices: both forms of a checkpoint become the same directory.
+#[test]
+fn experts_in_a_stack_are_written_one_by_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = json!({
+        "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 128,
+        "intermediate_size": 128, "moe_intermediate_size": 96, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64, "num_experts": 2,
+        "num_experts_per_tok": 1, "max_position_embeddings": 64, "vocab_size": 16,
+        "tie_word_embeddings": true, "decoder_sparse_step": 1, "mlp_only_layers": []
+    });
+    let tensors = [
+        ATTENTION,
+        &[
+            ("model.layers.0.self_attn.q_norm.weight", &[64]),
+            ("model.layers.0.self_attn.k_norm.weight", &[64]),
+            ("model.layers.0.mlp.gate.weight", &[2, 128]),
+            ("model.layers.0.mlp.experts.0.gate_proj.weight", &[96, 128]),
+            ("model.layers.0.mlp.experts.0.up_proj.weight", &[96, 128]),
+            ("model.layers.0.mlp.experts.0.down_proj.weight", &[128, 96]),
+            ("model.layers.0.mlp.experts.1.gate_proj.weight", &[96, 128]),
+            ("model.layers.0.mlp.experts.1.up_proj.weight", &[96, 128]),
+            ("model.layers.0.mlp.experts.1.down_proj.weight", &[128, 96]),
+        ],
+    ]
+    .concat();
+    let input = model_of(directory.path(), config.clone(), &tensors);
+    let vision = json!({
+        "architectures": ["Qwen3VLMoeForConditionalGeneration"], "model_type": "qwen3_vl_moe",
+        "text_config": config.as_object().unwrap().iter().map(|(key, value)| {
+            (key.clone(), match key.as_str() {
+                "model_type" => json!("qwen3_vl_moe_text"),
+                _ => value.clone(),
+            })
+        }).collect::<serde_json::Map<_, _>>()
+    });
+    let (plain, turned) = (
+        directory.path().join("plain"),
+        directory.path().join("turned"),
+    );
+    stacked(&input, &plain, &config, "model.", false);
+    stacked(&input, &turned, &vision, "model.language_model.", true);
+    for id in ["int4_g32", "fp8"] {
+        let output = |name: &str| directory.path().join(format!("{name}-{id}"));
+        let one = quantize(&input, id, &output("one"), &PLAIN).unwrap();
+        for (from, prefix) in [(&plain, "model."), (&turned, "model.language_model.")] {
+            let to = output(prefix);
+            let other = quantize(from, id, &to, &PLAIN).unwrap();
+            assert_eq!(one.notes, other.notes, "{id} {prefix}");
+            let parts_of_other = parts(&to);
+            let renamed = parts(&output("one"))
+                .into_iter()
+                .map(|(name, part)| (name.replacen("model.", prefix, 1), part));
+            assert!(renamed.eq(parts_of_other), "{id} {prefix}");
+            // The plan counts the same.
+            let (_, model) = read(from);
+            let scheme = Scheme::get(id).unwrap();
+            let planned = scheme::assign(&model, scheme, Rules::default()).tensor_bytes();
+            let written: u64 = other.weights.iter().map(|w| w.assigned.bytes.0).sum();
+            assert_eq!(planned.0, written);
+            assert_eq!(predict(&model, scheme).file_bytes().0, other.file_bytes);
+        }
+        let same = |name: &str| json(&output(name).join("config.json"));
+        assert_eq!(same("one"), same("model."));
+    }
+    // Where a matrix cannot be quantized, the stacks stay; runtimes ask whether single layers below them are ignored.
+    let output = directory.path().join("int4");
+    let summary = quantize(&plain, "int4", &output, &PLAIN).unwrap();
+    let stacks = ["gate_up_proj", "down_proj"].map(|of| format!("model.layers.0.mlp.experts.{of}"));
+    let Note::KeptShape { tensors, .. } = &summary.notes[0] else {
+        panic!("{:?}", summary.notes)
+    };
+    assert!(
+        stacks.iter().all(|stack| tensors.contains(stack)),
+        "{tensors:?}"
+    );
+    assert_eq!(parts(&output)[&stacks[0]], parts(&plain)[&stacks[0]]);
+    let ignore = &json(&output.join("config.json"))["quantization_config"]["ignore"];
+    let entries = [
+        "model.layers.0.mlp.experts",
+        r"re:.*layers\.0\.mlp\.experts\..*",
+    ];
+    let listed = ignore.as_array().unwrap();
+    assert!(
+        entries.iter().all(|e| listed.contains(&json!(e))),
+        "{ignore}"
+    );
 }
 
 /// An FP8 directory is a checkpoint like any other: INT4 can be made of it, with a word of warning.

@@ -96,7 +96,7 @@ pub(super) static GRANITEMOE: Arch = Arch {
     ..USUAL
 };
 
-/// Routed experts, stacked in the checkpoint with gate and up fused.
+/// Routed experts, stacked in the checkpoint with gate and up fused. vLLM calls quantized ones as Mixtral's are called.
 pub(super) const SPARSE_MOE: &[TensorRow] = &[
     TensorRow::weight(
         R::FfnRouter,
@@ -106,19 +106,28 @@ pub(super) const SPARSE_MOE: &[TensorRow] = &[
     .when(has_experts),
     TensorRow::weight(
         R::FfnGateExperts,
-        &["layers.{}.block_sparse_moe.input_linear.weight"],
+        &[
+            "layers.{}.block_sparse_moe.input_linear.weight",
+            "layers.{}.block_sparse_moe.experts.{}.w1.weight",
+        ],
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
     TensorRow::weight(
         R::FfnUpExperts,
-        &["layers.{}.block_sparse_moe.input_linear.weight"],
+        &[
+            "layers.{}.block_sparse_moe.input_linear.weight",
+            "layers.{}.block_sparse_moe.experts.{}.w3.weight",
+        ],
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
     TensorRow::weight(
         R::FfnDownExperts,
-        &["layers.{}.block_sparse_moe.output_linear.weight"],
+        &[
+            "layers.{}.block_sparse_moe.output_linear.weight",
+            "layers.{}.block_sparse_moe.experts.{}.w2.weight",
+        ],
         |p| vec![experts(p), p.dims.hidden, inner(p)],
     )
     .when(has_experts),

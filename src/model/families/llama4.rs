@@ -138,7 +138,14 @@ fn with_shared_experts(
     Ok(layers)
 }
 
-const GATE_AND_UP: &[&str] = &["layers.{}.feed_forward.experts.gate_up_proj"];
+const GATE: &[&str] = &[
+    "layers.{}.feed_forward.experts.gate_up_proj",
+    "layers.{}.feed_forward.experts.{}.gate_proj.weight",
+];
+const UP: &[&str] = &[
+    "layers.{}.feed_forward.experts.gate_up_proj",
+    "layers.{}.feed_forward.experts.{}.up_proj.weight",
+];
 
 const ROUTED: &[TensorRow] = &[
     TensorRow::weight(
@@ -147,17 +154,20 @@ const ROUTED: &[TensorRow] = &[
         |p| vec![experts(p), p.dims.hidden],
     )
     .when(has_experts),
-    TensorRow::weight(R::FfnGateExperts, GATE_AND_UP, |p| {
+    TensorRow::weight(R::FfnGateExperts, GATE, |p| {
         vec![experts(p), inner(p), p.dims.hidden]
     })
     .when(has_experts),
-    TensorRow::weight(R::FfnUpExperts, GATE_AND_UP, |p| {
+    TensorRow::weight(R::FfnUpExperts, UP, |p| {
         vec![experts(p), inner(p), p.dims.hidden]
     })
     .when(has_experts),
     TensorRow::weight(
         R::FfnDownExperts,
-        &["layers.{}.feed_forward.experts.down_proj"],
+        &[
+            "layers.{}.feed_forward.experts.down_proj",
+            "layers.{}.feed_forward.experts.{}.down_proj.weight",
+        ],
         |p| vec![experts(p), p.dims.hidden, inner(p)],
     )
     .when(has_experts),

@@ -40,8 +40,9 @@ pub struct Vision {
     pub queries: u64,
     /// The block behind which patches are merged by fours, where a token has more of them than four.
     pub merger_block: Option<u64>,
-    /// The block whose output is projected, if that is stated: the last one else, or that before it.
-    pub feature_block: Option<u64>,
+    /// The blocks before which, and behind the last of which, the stream is projected, if they are stated: behind the last one
+    /// else, or that before it.
+    pub feature_blocks: Vec<u64>,
     /// A class token stands beside the patches, in kinds whose encoders may have one.
     pub has_class_token: bool,
     /// Beside each matrix of its blocks stand bounds of what goes in and what comes out.
@@ -149,7 +150,7 @@ impl Vision {
                 .and_then(|s| s.first().copied())
                 .unwrap_or(0),
             merger_block: list("wa_layer_indexes").and_then(|list| list.first().copied()),
-            feature_block: list("feature_layer").and_then(|list| list.into_iter().max()),
+            feature_blocks: list("feature_layer").unwrap_or_default(),
             has_class_token: shape("v.class_embd").is_some(),
             clipped: shape("v.blk.0.attn_q.input_max").is_some(),
             standardized: shape("v.std_bias").is_some(),

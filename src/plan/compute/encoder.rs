@@ -216,12 +216,16 @@ impl Pass<'_> {
         let mut rows = self.rows();
         // Outputs that the text model gets beside the last.
         let mut deep = Vec::new();
-        let run = match vision.feature_block {
-            Some(block) => block.min(vision.blocks),
+        let run = match vision.feature_blocks.iter().max() {
+            Some(&block) => block.min(vision.blocks),
             None => vision.blocks - u64::from(encoder.drops_last && vision.blocks > 0),
         };
+        let mut looked_at = Vec::new();
         for block in 0..run {
             let last = block + 1 == run;
+            if vision.feature_blocks.contains(&block) {
+                looked_at.push(stream);
+            }
             stream = self.block(&mut graph, stream, positions, (window, rows), (block, last));
             if vision.merger_block == Some(block) && self.has("v.vit_merger.ln1.weight") {
                 stream = self.fours(&mut graph, stream);
@@ -235,7 +239,12 @@ impl Pass<'_> {
         if encoder.post_norm && self.has_post_norm() {
             stream = graph.own(graph.bytes(stream), &[stream]);
         }
-        let out = self.head(&mut graph, stream, queries);
+        looked_at.push(stream);
+        let beside = looked_at.into_iter().reduce(|known, next| {
+            let bytes = graph.bytes(known).saturating_add(graph.bytes(next));
+            graph.own(bytes, &[known, next])
+        });
+        let out = self.head(&mut graph, beside.unwrap_or(stream), queries);
         let deep: Vec<Id> = deep
             .into_iter()
             .map(|stream| {
@@ -558,7 +567,8 @@ impl Pass<'_> {
             }
             Head::Rows => {
                 let at = graph.input(4 * self.patches());
-                let rows = graph.own(patches, &[stream, at]);
+                let outputs = (vision.feature_blocks.len() as u64).max(1);
+                let rows = graph.own(patches.saturating_mul(outputs), &[stream, at]);
                 self.mlp(graph, rows, vision.projection)
             }
         }

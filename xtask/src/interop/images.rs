@@ -24,6 +24,7 @@ const PAIRS: &[&str] = &[
     "llava",
     "llava_next",
     "llava_onevision",
+    "llava_layers",
     "idefics3",
     "minicpmv4_6",
     "minicpmv",

@@ -29,6 +29,7 @@ pub(super) static INTERNVL: Family = Family {
 
 /// Defaults are those of `InternVisionConfig` (`configuration_intern_vit.py` beside the published models).
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
+    check(config)?;
     let image = config.count(&["image_size"], 224)?;
     let patch = config.count(&["patch_size"], 14)?;
     let side = image / patch;
@@ -51,6 +52,43 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         projection: text,
         ..Vision::default()
     })
+}
+
+/// What llama.cpp computes otherwise, and its converter does not look at (`tools/mtmd/models/internvl.cpp`).
+fn check(config: &ProjectorConfig<'_>) -> Result<(), ProjectorError> {
+    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
+    let text = |of: &serde_json::Value, key: &str| {
+        let value = of.get(key).and_then(|value| value.as_str());
+        value.map(str::to_owned)
+    };
+    let act = text(config.vision, "hidden_act");
+    if act.is_some_and(|act| act != "gelu" && act != "silu") {
+        return wrong("hidden_act", "is no activation that llama.cpp has here");
+    }
+    let layer = config.whole.get("select_layer").and_then(|n| n.as_i64());
+    if layer.is_some_and(|layer| layer != -1) {
+        return wrong(
+            "select_layer",
+            "is not -1, the last block, which llama.cpp takes",
+        );
+    }
+    if text(config.whole, "ps_version").as_deref() == Some("v1") {
+        return wrong(
+            "ps_version",
+            "is v1, another order of merged patches than llama.cpp's",
+        );
+    }
+    // llama.cpp tells the norm from these two sizes.
+    let is_largest = config.count(&["hidden_size"], 3200)? == 3200
+        && config.count(&["num_hidden_layers"], 48)? == 45;
+    let norm = text(config.vision, "norm_type");
+    if norm.is_some_and(|norm| (norm == "rms_norm") != is_largest) {
+        return wrong(
+            "norm_type",
+            "is another norm than llama.cpp computes in an encoder of this size",
+        );
+    }
+    Ok(())
 }
 
 fn rows(vision: &Vision) -> Vec<ProjectorRow> {

@@ -1,5 +1,5 @@
-//! LLaVA 1.5, 1.6 and OneVision: CLIP or SigLIP up to the block whose output is looked at, and two matrices over its
-//! patches. Files are those of `llava_surgery_v2.py` and `convert_image_encoder_to_gguf.py` of llama.cpp's tools, given the
+//! LLaVA 1.5, 1.6 and OneVision: CLIP or SigLIP up to the last block whose output is looked at, and two matrices over its
+//! patches, or over those of several blocks (Granite Vision). Files are those of `llava_surgery_v2.py` and `convert_image_encoder_to_gguf.py` of llama.cpp's tools, given the
 //! model's own `vision_feature_layer`.
 
 use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
@@ -126,21 +126,35 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     } else {
         -2
     };
-    let layer = match stated("vision_feature_layer") {
-        None => Some(usual),
-        Some(layer) => layer.as_i64(),
+    let layers = match stated("vision_feature_layer") {
+        None => vec![Some(usual)],
+        Some(serde_json::Value::Array(layers)) => layers.iter().map(|n| n.as_i64()).collect(),
+        Some(layer) => vec![layer.as_i64()],
     };
     // Counted from the input of the first block.
-    let layer = layer.and_then(|layer| {
+    let counted = |layer: Option<i64>| {
+        let layer = layer?;
         if layer < 0 {
             (blocks + 1).checked_sub(layer.unsigned_abs())
         } else {
             Some(layer.unsigned_abs())
         }
-    });
-    let Some(layer) = layer.filter(|layer| (1..=blocks).contains(layer)) else {
-        return wrong("vision_feature_layer", "is no single block of the encoder");
     };
+    let layers: Option<Vec<u64>> = layers.into_iter().map(counted).collect();
+    let layers = layers.unwrap_or_default();
+    let Some(layer) = layers
+        .last()
+        .copied()
+        .filter(|layer| (1..=blocks).contains(layer))
+    else {
+        return wrong("vision_feature_layer", "is no block of the encoder");
+    };
+    if !layers.is_sorted_by(|one, next| one < next) {
+        return wrong(
+            "vision_feature_layer",
+            "has blocks in another order than that of the encoder, in which llama.cpp takes them",
+        );
+    }
     let image = config.count(&["image_size"], 224)?;
     let patch = config.count(&["patch_size"], tower.patch)?;
     let side = image / patch;
@@ -166,7 +180,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         inner: config.count(&["intermediate_size"], 3072)?,
         heads: config.count(&["num_attention_heads"], 12)?,
         blocks: layer,
-        feature_block: Some(layer),
+        feature_blocks: layers,
         patch,
         image,
         merge: 1,
@@ -190,7 +204,9 @@ fn rows(vision: &Vision) -> Vec<ProjectorRow> {
         ..
     } = vision;
     let mut rows = Vec::new();
-    for (from, name, inputs) in [("linear_1", "mm.0", width), ("linear_2", "mm.2", text)] {
+    // The outputs of several blocks lie beside each other.
+    let outputs = width * (vision.feature_blocks.len() as u64).max(1);
+    for (from, name, inputs) in [("linear_1", "mm.0", outputs), ("linear_2", "mm.2", text)] {
         let from = format!("multi_modal_projector.{from}");
         let [weight, bias] = ProjectorRow::linear(&from, name, text, inputs);
         rows.extend([bias, weight]);
@@ -278,7 +294,7 @@ fn keys(config: &ProjectorConfig<'_>, vision: &Vision) -> Vec<(&'static str, Val
         let merge = Value::String("spatial_unpad".to_owned());
         keys.push(("clip.vision.mm_patch_merge_type", merge));
     }
-    let layers = vision.feature_block.iter().map(signed).collect();
+    let layers = vision.feature_blocks.iter().map(signed).collect();
     keys.push(("clip.vision.feature_layer", Value::Array(layers)));
     keys
 }

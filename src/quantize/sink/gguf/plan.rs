@@ -182,6 +182,7 @@ fn plan_tensor<'a>(
         shape: tensor.shape.clone(),
         assigned,
         importance,
+        groups: None,
         values,
     })
 }

@@ -58,6 +58,7 @@ pub(super) fn contents<'a>(
                 reason,
             },
             importance: None,
+            groups: None,
             values,
         });
     }

@@ -3,35 +3,37 @@
 use serde_json::{Value as Json, json};
 
 use super::layout::Prediction;
-use crate::dtype::Dtype;
 use crate::model::{ModelSpec, TEXT_PARTS};
 use crate::scheme::{Reason, Scheme};
 
 /// The version of the format: that of the compressed-tensors release that was checked to read it.
 const VERSION: &str = "0.12.2";
 
-/// Modules that are not quantized: the head, and every matrix that keeps its type.
+/// Modules that are not quantized: the head, and every matrix that keeps its type. A stack of experts is a parameter of
+/// the module above it; runtimes ask for the layers below that, which a pattern names.
 pub(super) fn ignored(model: &ModelSpec, plan: &Prediction) -> Vec<String> {
     let mut ignored = vec!["lm_head".to_owned()];
-    for (logical, weight) in model.stored.iter().zip(&plan.weights) {
-        let module = match logical.name.strip_suffix(".weight") {
-            _ if weight.assigned.reason == Reason::Default || weight.table => None,
-            Some(module) if weight.shape.len() == 2 => Some(module),
-            // A stack of experts is a parameter of the module above it.
-            _ if weight.stacked => {
-                let bare = logical
-                    .name
-                    .strip_suffix(".weight")
-                    .unwrap_or(&logical.name);
-                bare.rsplit_once('.').map(|(module, _)| module)
-            }
-            _ => None,
-        };
-        ignored.extend(
-            module
-                .filter(|m| !ignored.iter().any(|i| i == m))
-                .map(str::to_owned),
-        );
+    let mut add = |entry: String| {
+        if !ignored.contains(&entry) {
+            ignored.push(entry);
+        }
+    };
+    for weight in &plan.weights {
+        if weight.assigned.reason == Reason::Default || weight.table {
+            continue;
+        }
+        let name = weight.name(model);
+        let module = name.strip_suffix(".weight");
+        if weight.stacked {
+            let above = module.unwrap_or(name).rsplit_once('.');
+            let Some((above, _)) = above else { continue };
+            let in_block = above.find("layers.").map_or(above, |at| &above[at..]);
+            let below = format!("re:.*{}\\..*", in_block.replace('.', "\\."));
+            add(above.to_owned());
+            add(below);
+        } else if let (Some(module), 2) = (module, weight.shape.len()) {
+            add(module.to_owned());
+        }
     }
     ignored
 }
@@ -96,13 +98,13 @@ fn quantization(scheme: &Scheme, ignored: &[String]) -> Json {
             "symmetric": true, "type": kind
         })
     };
-    let (format, weights, activations) = match scheme.base {
-        Dtype::INT4 => (
-            "pack-quantized",
-            weights(4, "int", "group", json!(128)),
-            Json::Null,
-        ),
-        _ => {
+    let (format, weights, activations) = match scheme.groups {
+        Some(groups) => {
+            let mut weights = weights(4, "int", "group", json!(groups.size));
+            weights["symmetric"] = json!(!groups.zeros);
+            ("pack-quantized", weights, Json::Null)
+        }
+        None => {
             let activations = json!({
                 "actorder": null, "block_structure": null, "dynamic": true, "group_size": null,
                 "num_bits": 8, "observer": null, "observer_kwargs": {}, "strategy": "token",

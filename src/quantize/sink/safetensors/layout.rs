@@ -6,19 +6,19 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::json;
 
-use crate::model::{FoldedWeight, ModelSpec};
+use crate::model::ModelSpec;
 use crate::quantize::encoder::{EncodedPart, Encoder};
 use crate::quantize::error::QuantizeError;
 use crate::quantize::planned::SHARD_BYTES;
 use crate::quantize::sink::TensorPlace;
 use crate::safetensors::{NewTensor, header};
-use crate::scheme::{Reason, Scheme, StoredWeight, stored_types};
+use crate::scheme::{Groups, Reason, Scheme, StoredWeight, stored_types, symmetric_instead};
 use crate::units::Bytes;
 
 /// The weight files that will be written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// One for each of [`ModelSpec::stored`].
+    /// Those of [`ModelSpec::stored`], the experts of most stacks one by one.
     pub weights: Vec<StoredWeight>,
     /// The files in order.
     pub shards: Vec<Shard>,
@@ -51,8 +51,8 @@ pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> P
     let mut shards: Vec<(Vec<NewTensor>, u64)> = vec![(Vec::new(), 0)];
     // The shard of each weight, and the range of its tensors in the shard.
     let mut spans = Vec::with_capacity(weights.len());
-    for (logical, weight) in model.stored.iter().zip(&weights) {
-        let parts = parts(logical, weight);
+    for weight in &weights {
+        let parts = parts(weight.name(model), weight, scheme.groups);
         let bytes = parts
             .iter()
             .fold(0, |n: u64, p| n.saturating_add(p.bytes()));
@@ -98,16 +98,15 @@ pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> P
 }
 
 /// The tensors of one weight, in the order of [`TensorPlace::offsets`].
-fn parts(logical: &FoldedWeight, weight: &StoredWeight) -> Vec<NewTensor> {
-    let name = &logical.name;
+fn parts(name: &str, weight: &StoredWeight, groups: Option<Groups>) -> Vec<NewTensor> {
     let base = name.strip_suffix(".weight").unwrap_or(name);
     let encoder = match weight.assigned.reason {
-        Reason::Default => Encoder::of(weight.assigned.dtype),
+        Reason::Default => Encoder::of(weight.assigned.dtype, groups),
         _ => Encoder::Ggml(weight.assigned.dtype),
     };
     let tensor = |part: EncodedPart| NewTensor {
         name: match part.suffix {
-            None => name.clone(),
+            None => name.to_owned(),
             Some(suffix) => format!("{base}.{suffix}"),
         },
         dtype: part.dtype,
@@ -165,13 +164,21 @@ impl Prediction {
                 scheme: scheme.id,
             });
         }
+        if let Some(instead) = symmetric_instead(model, scheme) {
+            return Err(QuantizeError::ExpertsWithZeros {
+                name: model.name.clone(),
+                scheme: scheme.id,
+                instead: instead.id,
+            });
+        }
         // Other packed formats stack matrices in different orders and under different names.
-        let stacked = |(logical, weight): &(&FoldedWeight, &StoredWeight)| {
-            logical.sources.len() > 1 && weight.shape.len() > 2
+        let stacked = |weight: &&StoredWeight| {
+            let stored = model.stored.get(weight.source);
+            stored.is_some_and(|stored| stored.sources.len() > 1) && weight.shape.len() > 2
         };
-        match model.stored.iter().zip(&self.weights).find(stacked) {
-            Some((logical, _)) => Err(QuantizeError::PackedStack {
-                tensor: logical.name.clone(),
+        match self.weights.iter().find(stacked) {
+            Some(weight) => Err(QuantizeError::PackedStack {
+                tensor: weight.name(model).to_owned(),
                 scheme: scheme.id,
             }),
             None => Ok(()),

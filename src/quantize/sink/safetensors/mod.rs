@@ -7,6 +7,7 @@
 mod carry;
 mod config;
 mod layout;
+mod stacks;
 mod target;
 
 use std::fs::File;
@@ -15,7 +16,7 @@ use serde_json::Value as Json;
 
 use super::{Sink, WeightFile, WeightFiles};
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
-use crate::model::{FoldedWeight, ModelSpec};
+use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::quantize::destination::OutputError;
 use crate::quantize::error::QuantizeError;
@@ -25,6 +26,7 @@ use crate::quantize::planned::{Options, PlannedTensor, Values};
 use crate::quantize::source::Sources;
 use crate::scheme::{Reason, Scheme, StoredWeight};
 use crate::units::Bytes;
+use stacks::Stacks;
 
 pub use layout::{Prediction, Shard, predict, predict_shards};
 
@@ -57,20 +59,25 @@ pub(crate) fn plan<'a>(
     let prediction = predict_shards(model, scheme, options.shard_bytes);
     prediction.check(model, scheme)?;
     let sources = Sources::new(checkpoint, files, model);
-    let planned = |(logical, weight): (&'a FoldedWeight, &StoredWeight)| {
-        let copied = sources.stored(logical).filter(|_| weight.verbatim);
+    let mut stacks = Stacks::new(checkpoint, model, &sources);
+    let planned = |weight: &StoredWeight| {
+        let stored = &model.stored[weight.source];
+        let member = weight.member.and_then(|number| stored.members.get(number));
+        let copied = sources.stored(stored).filter(|_| weight.verbatim);
         Ok(PlannedTensor {
-            name: &logical.name,
+            name: weight.name(model),
             shape: weight.shape.clone(),
             assigned: weight.assigned,
             importance: None,
-            values: match copied {
-                Some(stored) => Values::Copied(files, stored),
-                None => Values::Rows(Box::new(sources.weight(logical, &weight.shape)?)),
+            groups: scheme.groups,
+            values: match (member, copied) {
+                (Some(member), _) => stacks.values(stored, member)?,
+                (None, Some(stored)) => Values::Copied(files, stored),
+                (None, None) => Values::Rows(Box::new(sources.weight(stored, &weight.shape)?)),
             },
         })
     };
-    let weights = model.stored.iter().zip(&prediction.weights);
+    let weights = prediction.weights.iter();
     let tensors = weights.map(planned).collect::<Result<_, QuantizeError>>()?;
     let ignored = config::ignored(model, &prediction);
     let mut texts = vec![(CONFIG, config::json(config, model, scheme, &ignored))];
@@ -102,15 +109,23 @@ fn notes(model: &ModelSpec, scheme: &Scheme, prediction: &Prediction) -> Vec<Not
     let mut notes = Vec::new();
     let now = model.prequantized.clone();
     notes.extend(now.map(|now| Note::DoubleQuantization { now }));
-    let weights = model.stored.iter().zip(&prediction.weights);
-    let fell = weights
-        .filter(|(_, weight)| matches!(weight.assigned.reason, Reason::ShapeFallback { .. }));
-    let tensors: Vec<String> = fell.map(|(logical, _)| logical.name.clone()).collect();
+    let fell =
+        |weight: &&StoredWeight| matches!(weight.assigned.reason, Reason::ShapeFallback { .. });
+    let fell = prediction.weights.iter().filter(fell);
+    let tensors: Vec<String> = fell.map(|weight| weight.name(model).to_owned()).collect();
     if !tensors.is_empty() {
-        let group = scheme.base.format().block_elements;
-        notes.push(Note::KeptShape { tensors, group });
+        let (group, words) = match scheme.groups {
+            Some(groups) => (groups.size, groups.zeros),
+            None => (scheme.base.format().block_elements, false),
+        };
+        notes.push(Note::KeptShape {
+            tensors,
+            group,
+            words,
+        });
     }
-    let stacked = prediction.weights.iter().filter(|weight| weight.stacked);
+    let kept = |weight: &&StoredWeight| weight.stacked && weight.assigned.reason == Reason::Kept;
+    let stacked = prediction.weights.iter().filter(kept);
     match stacked.count() {
         0 => {}
         tensors => notes.push(Note::KeptStacks { tensors }),
