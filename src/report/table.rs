@@ -127,18 +127,14 @@ impl Table {
         shown
     }
 
-    /// Each row up to its longest name on one line, the rest on the next, if both have room.
+    /// Each row up to its name on one line, the rest on the next, if both have room.
     fn in_two_lines(&self, indent: &str, columns: usize) -> Option<String> {
-        let widths = self.widths();
         let is_name = |index: &usize| {
             let has_all = self.rows.iter().all(|row| !row[*index].is_empty());
             self.columns[*index].1 == Align::Left && has_all
         };
         let last = self.columns.len().checked_sub(1)?;
-        let at = 1
-            + (0..last)
-                .filter(is_name)
-                .max_by_key(|&index| widths[index])?;
+        let at = 1 + (0..last).find(is_name)?;
         let mut names = self.part(0..at);
         let mut rest = self.part(at..self.columns.len());
         let below = format!("{indent}  ");
@@ -213,7 +209,10 @@ impl Table {
                     let name = if index == 0 { name.as_str() } else { "" };
                     let margin = if is_first { "" } else { "  " };
                     let width = widest + 2 - margin.len();
-                    let named = format!("{indent}{margin}{name:<width$}  {part}");
+                    let named = match (is_first, name) {
+                        (true, "") => format!("{indent}{part}"),
+                        _ => format!("{indent}{margin}{name:<width$}  {part}"),
+                    };
                     text.push_str(named.trim_end());
                     text.push('\n');
                     is_first = false;
@@ -402,7 +401,12 @@ mod tests {
         );
         assert_eq!(
             table.text(" ", 12),
-            " *\n   name  a/long/name\n   n     10\n   how   one\n name    short\n   n     2\n   how   two\n"
+            "    name\n    n  how\n *  a/long/\n    name\n   10  one\n    short\n    2  two\n"
         );
+        // Where no column of words has a cell in each row, every cell has a line.
+        let mut table = Table::new([("", Align::Left), ("count", Align::Right)]);
+        table.row(["*".into(), "10".into()]);
+        table.row(["".into(), "2".into()]);
+        assert_eq!(table.text(" ", 6), " *\n   count  10\n count    2\n");
     }
 }

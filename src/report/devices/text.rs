@@ -375,7 +375,9 @@ fn pairs(rows: &[[String; 2]], indent: &str, columns: Option<usize>) -> String {
     let mut text = String::new();
     for [name, value] in rows {
         if room < NARROWEST.min(value.chars().count()) {
-            text.push_str(&format!("{indent}{name}\n"));
+            for part in broken(name, screen.saturating_sub(indent.len())) {
+                text.push_str(&format!("{indent}{part}\n"));
+            }
             for part in broken(value, screen.saturating_sub(indent.len() + 4)) {
                 text.push_str(&format!("{indent}    {part}\n"));
             }
