@@ -16,23 +16,62 @@ use crate::foreign::Foreign;
 use crate::units::Bytes;
 use wrapped::Wrapped;
 
-/// A message of a parser with the names of Rust's numbers in words.
+/// A parser's message in the words of people who write such files: no names of a program's types.
 pub fn in_words(message: &str) -> String {
     let mut words = message.to_owned();
     for (name, meaning) in [
-        ("expected u64", "expected a whole number"),
-        ("expected u32", "expected a whole number"),
-        ("expected f64", "expected a number"),
-        ("expected a string", "expected text"),
+        ("EOF while parsing a string", "the text ends too early"),
+        ("EOF while parsing an object", "the text ends too early"),
+        ("EOF while parsing a list", "the text ends too early"),
+        ("EOF while parsing a value", "the text ends too early"),
+        ("recursion limit exceeded", "it is nested too deeply"),
         ("invalid type: ", "found "),
         ("invalid value: ", "found "),
+        ("invalid length", "found a length of"),
         ("unknown variant", "found"),
         ("unknown field", "there is no key"),
+        ("missing field", "missing key"),
+        ("duplicate field", "twice there is the key"),
+        ("found sequence", "found a list"),
+        ("found map", "found an object"),
+        ("found string", "found the text"),
+        ("found integer", "found the number"),
+        ("found floating point", "found the number"),
+        ("found boolean", "found"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected an object"),
+        ("expected a borrowed string", "expected text"),
+        ("expected a string", "expected text"),
+        ("expected a boolean", "expected true or false"),
         ("expected one of", "known:"),
+        ("expected value", "expected a value"),
     ] {
         words = words.replace(name, meaning);
     }
-    words
+    for name in ["usize", "u64", "u32", "u16", "u8", "i64", "i32"] {
+        words = words.replace(&format!("expected {name}"), "expected a whole number");
+    }
+    for name in ["f64", "f32"] {
+        words = words.replace(&format!("expected {name}"), "expected a number");
+    }
+    without_type_name(&words)
+}
+
+/// `message` with "expected struct NAME with 2 elements" as "expected an object".
+fn without_type_name(message: &str) -> String {
+    const TYPE: &str = "expected struct ";
+    let Some((before, after)) = message.split_once(TYPE) else {
+        return message.to_owned();
+    };
+    let after = after.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+    let after = match after
+        .strip_prefix(" with ")
+        .and_then(|rest| rest.split_once(" element"))
+    {
+        Some((_, rest)) => rest.strip_prefix('s').unwrap_or(rest),
+        None => after,
+    };
+    format!("{before}expected an object{after}")
 }
 
 /// Bytes of a text file that are read at a time.
@@ -362,6 +401,31 @@ fn kind(file_type: fs::FileType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_of_parsers_name_no_types() {
+        for (message, words) in [
+            (
+                "invalid type: integer `5`, expected struct WireTensor at line 1 column 7",
+                "found the number `5`, expected an object at line 1 column 7",
+            ),
+            (
+                "invalid length 1, expected struct Json with 5 elements at line 1 column 2",
+                "found a length of 1, expected an object at line 1 column 2",
+            ),
+            (
+                "invalid type: string \"auto\", expected u64",
+                "found the text \"auto\", expected a whole number",
+            ),
+            (
+                "EOF while parsing a value at line 2 column 0",
+                "the text ends too early at line 2 column 0",
+            ),
+            ("missing field `schema`", "missing key `schema`"),
+        ] {
+            assert_eq!(in_words(message), words);
+        }
+    }
 
     #[test]
     fn foreign_text_stays_on_one_line_of_sane_length() {

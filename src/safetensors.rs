@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::dtype::{Dtype, FORMATS};
-use crate::input::{self, OpenError, one_line};
+use crate::input::{self, OpenError, in_words, one_line};
 use crate::units::Bytes;
 
 pub use write::{NewHeader, NewTensor, header};
@@ -96,7 +96,7 @@ pub enum Problem {
     HeaderCut { header: u64, left: u64 },
     #[error("the header is not UTF-8 (first wrong byte at {at} of the header)")]
     NotUtf8 { at: usize },
-    #[error("the header violates the format: {0}")]
+    #[error("the header violates the format: {}", in_words(&.0.to_string()))]
     Json(serde_json::Error),
     #[error("tensor `{0}` appears twice in the header")]
     Duplicate(String),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::kind::OtherKind;
-use crate::input::one_line;
+use crate::input::{in_words, one_line};
 use crate::units::counted;
 use crate::{gguf, input, safetensors};
 
@@ -24,7 +24,7 @@ pub enum CheckpointError {
     /// A safetensors file is wrong.
     #[error(transparent)]
     Safetensors(#[from] safetensors::ReadError),
-    #[error("{}: is not the expected JSON: {}", path.display(), one_line(source))]
+    #[error("{}: is not the expected JSON: {}", path.display(), in_words(&one_line(source).to_string()))]
     Json {
         path: PathBuf,
         source: serde_json::Error,

@@ -12,7 +12,7 @@ impl<'de> Deserialize<'de> for UniqueObject {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<UniqueObject, D::Error> {
         match UniqueJson::deserialize(from)?.0 {
             Value::Object(map) => Ok(UniqueObject(map)),
-            _ => Err(D::Error::custom("invalid type, expected an object")),
+            _ => Err(D::Error::custom("it is no object")),
         }
     }
 }

@@ -59,10 +59,7 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
     let text = match form {
         ReportFormat::Json => report::json(&document),
         ReportFormat::Markdown => foreign::lines(&boards::markdown(&report)),
-        _ => {
-            let columns = super::columns().filter(|_| args.report.output.is_none());
-            foreign::lines(&boards::text(&report, columns))
-        }
+        _ => foreign::lines(&boards::text(&report, request::view(args))),
     };
     output::deliver(args.report.output.as_deref(), &text)?;
     Ok(if cluster.choice.taken.is_some() {

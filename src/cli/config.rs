@@ -141,7 +141,7 @@ fn in_file() -> anyhow::Result<Vec<Setting>> {
         anyhow!(
             "{}, line {line}: {}; fix the line, or remove the file",
             of(),
-            error.message()
+            input::in_words(error.message())
         )
     };
     let table: toml::Table = toml::from_str(&text).map_err(malformed)?;

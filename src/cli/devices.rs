@@ -33,7 +33,7 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
         DevicesCommand::Detect => {
             let found = device::detect(&super::machine_root())?;
             if is_text {
-                report::detect_text(&found)
+                report::detect_text(&found, super::columns())
             } else {
                 report::detect_json(&found)
             }

@@ -10,18 +10,19 @@ use clap_complete::Shell;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::args::{Cli, CompletionsArgs, ManArgs};
-use super::{Outcome, print};
+use super::{Outcome, print, setting_values};
 
 pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<Outcome> {
     let mut command = Cli::command();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "orinplan", &mut script);
     let script = String::from_utf8(script)?;
-    print(&match args.shell {
+    let script = match args.shell {
         Shell::Fish => script + &left_out_for_fish(&command),
         Shell::Zsh => with_files_for_zsh(script, &command),
         _ => script,
-    })?;
+    };
+    print(&setting_values::offered(script, args.shell))?;
     Ok(Outcome::Yes)
 }
 

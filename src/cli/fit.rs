@@ -12,7 +12,7 @@ use crate::foreign;
 use crate::inputs::Inputs;
 use crate::plan::throughput::Throughput;
 use crate::planner::{self, Board, Planned, Planner, Request};
-use crate::report::{self, fit::Report, fit::View};
+use crate::report::{self, fit::Report};
 use crate::scheme::Container;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
@@ -129,8 +129,10 @@ fn deliver(
             pages::rendered(&report::html::fit(report), form, &args.report.figure)?
         }
         ReportFormat::Text | ReportFormat::Markdown => {
-            let (plans, batches) = (shown(args, report), batches(args, report, throughput));
-            if throughput.is_some_and(|found| found.best.is_none()) {
+            let plans = shown(args, report, throughput);
+            let batches = batches(args, report, throughput);
+            let is_verdict = throughput.is_some_and(|found| found.best.is_none());
+            if is_verdict && !batches.is_empty() {
                 // The verdict is theirs.
                 format!("{}\n{plans}", batches.trim_start())
             } else {
@@ -168,46 +170,41 @@ fn throughput(
     Ok(Some(found))
 }
 
-/// What each number of sequences brings, below the plan of the best.
+/// What each number of sequences brings, below the plan of the best; the first screen has it in place of other formats.
 fn batches(args: &FitArgs, report: &Report<'_>, found: Option<&Throughput>) -> String {
     let Some(found) = found else {
         return String::new();
     };
     let runtime = &report.target.runtime.id;
+    let is_first_screen = !args.all && !args.explain;
+    if is_first_screen && args.report.format() == ReportFormat::Text {
+        return String::new();
+    }
     if args.report.format() == ReportFormat::Markdown {
         return foreign::lines(&report::fit::throughput::markdown(found, runtime));
     }
     foreign::lines(&report::fit::throughput::text(
         found,
         runtime,
-        view(args).columns,
+        request::view(args).columns,
     ))
 }
 
-/// How much the report shows. Formats that were asked for by name are all shown.
-fn view(args: &FitArgs) -> View {
-    View {
-        columns: super::columns().filter(|_| args.report.output.is_none()),
-        formats: !args.workload.scheme.is_empty(),
-        all: args.all,
-        explain: args.explain,
-    }
-}
-
 /// The report for people, with control characters escaped: it may contain names from files.
-fn shown(args: &FitArgs, report: &Report<'_>) -> String {
+fn shown(args: &FitArgs, report: &Report<'_>, batches: Option<&Throughput>) -> String {
     let is_markdown = args.report.format() == ReportFormat::Markdown;
     let mut text = foreign::lines(&if is_markdown {
         report::fit::markdown(report)
     } else {
-        report::fit::text(report, view(args))
+        report::fit::text(report, batches, request::view(args))
     });
     if args.explain {
         if let Some(settings) = config::sources().filter(|_| !is_markdown) {
             text.push_str(&format!("\n{}\n", foreign::lines(&settings)));
         }
         let shown = report.fit.recommended().or(report.fit.plans.first());
-        let explained = shown.map(|plan| report::fit::explain(report, plan, view(args).columns));
+        let explained =
+            shown.map(|plan| report::fit::explain(report, plan, request::view(args).columns));
         let explained = foreign::lines(&explained.unwrap_or_default());
         if is_markdown {
             let fenced = foreign::fenced("text", explained.trim_matches('\n'));

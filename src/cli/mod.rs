@@ -28,6 +28,7 @@ mod render;
 mod request;
 mod roofline;
 mod saved;
+mod setting_values;
 mod settings;
 mod side_by_side;
 mod template;
@@ -102,6 +103,11 @@ fn usage(error: &clap::Error) -> ExitCode {
         }
         InvalidSubcommand => {
             let line = clean(&args::unknown_command(error));
+            let _ = writeln!(std::io::stderr(), "error: {line}");
+        }
+        _ if args::negative(error).is_some() => {
+            let number = args::negative(error).unwrap_or_default();
+            let line = format!("`{number}` is no flag, and no flag takes a value below 0");
             let _ = writeln!(std::io::stderr(), "error: {line}");
         }
         _ => {

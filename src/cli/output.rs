@@ -141,6 +141,9 @@ pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
         Err(_) => drop(std::fs::remove_file(&partial)),
         Ok(()) => quantize::sync_name(path),
     }
+    if matches!(&written, Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
+        bail!("cannot write {shown}: its directory does not exist");
+    }
     written.with_context(|| format!("cannot write {shown}"))
 }
 

@@ -17,6 +17,7 @@ use crate::model::{self, Unknown};
 use crate::plan::draft::{Draft, Drafter};
 use crate::plan::{Prefer, Preference};
 use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
+use crate::report::fit::View;
 use crate::scheme::{TypeList, parse_types};
 use crate::units::Bytes;
 
@@ -204,4 +205,14 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
 pub(super) fn quality(path: &Path) -> anyhow::Result<MeasuredQuality> {
     let text = input::read_text(path, QUALITY_LIMIT).context("cannot read the quality")?;
     Ok(MeasuredQuality::parse(&path.display().to_string(), &text)?)
+}
+
+/// How much the report shows. Formats that were asked for by name are all shown.
+pub(super) fn view(args: &FitArgs) -> View {
+    View {
+        columns: super::columns().filter(|_| args.report.output.is_none()),
+        formats: !args.workload.scheme.is_empty(),
+        all: args.all,
+        explain: args.explain,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 
 use super::args::{PredictionArgs, ReportFormat};
 use super::{Outcome, show};
@@ -18,8 +18,9 @@ const SAVED_LIMIT: Bytes = Bytes(16 << 20);
 pub(super) fn read(path: &Path, schema: &str) -> anyhow::Result<(PathBuf, serde_json::Value)> {
     let shown = path.display();
     let text = input::read_text(path, SAVED_LIMIT).context("cannot read the saved prediction")?;
-    let document: serde_json::Value = serde_json::from_str(&text).with_context(|| {
-        format!("{shown} is not JSON; a saved prediction is what --save FILE writes")
+    let document: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+        let why = input::in_words(&error.to_string());
+        anyhow!("{shown} is not JSON; a saved prediction is what --save FILE writes: {why}")
     })?;
     let found = document.get("schema").and_then(|schema| schema.as_str());
     if found != Some(schema) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::CheckpointError;
-use crate::input::OpenError;
+use crate::input::{OpenError, in_words};
 use crate::model::projector::ProjectorError;
 use crate::units::counted;
 
@@ -89,7 +89,7 @@ pub enum ConvertError {
     NoWorld { place: PathBuf },
     #[error("{}: line {line} is not an id, a quoted token and its length, or it is beyond the vocabulary", path.display())]
     WorldLine { path: PathBuf, line: usize },
-    #[error("{}: is not the expected JSON: {source}", path.display())]
+    #[error("{}: is not the expected JSON: {}", path.display(), in_words(&source.to_string()))]
     Json {
         path: PathBuf,
         source: serde_json::Error,

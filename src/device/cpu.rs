@@ -127,7 +127,8 @@ impl Cpu {
             file: file.to_owned(),
             problem,
         };
-        let cpu: Cpu = toml::from_str(text).map_err(|error| wrong(error.message().to_owned()))?;
+        let cpu: Cpu =
+            toml::from_str(text).map_err(|error| wrong(crate::input::in_words(error.message())))?;
         if cpu.schema != SCHEMA {
             return Err(wrong(format!(
                 "its schema is `{}`, not {SCHEMA}",

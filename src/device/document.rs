@@ -16,6 +16,7 @@ use super::wire::{
     BoardFile, GpuTable, HeldTable, LimitTable, MemoryTable, ModeTable, PitfallTable, Stated,
     Written,
 };
+use crate::input::in_words;
 use crate::sourced::Trust;
 use crate::units::Bytes;
 
@@ -157,7 +158,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<DeviceProfile, DeviceError
         DeviceError::Syntax {
             file: file.to_owned(),
             line: error.line(),
-            message: printable(message),
+            message: printable(&in_words(message)),
         }
     };
     // What it is of is looked at before what it holds.

@@ -15,6 +15,7 @@ use super::quantity::Quantity;
 use super::wire::{
     BoardFile, GpuTable, HeldTable, LimitTable, ModeTable, OriginalTable, PitfallTable, Stated,
 };
+use crate::input::in_words;
 use crate::sourced::{Sourced, Trust};
 use crate::units::{Bytes, BytesPerSecond};
 
@@ -27,8 +28,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<DeviceProfile, DeviceError
     let board: BoardFile = toml::from_str(text).map_err(|error| DeviceError::Syntax {
         file: file.to_owned(),
         line: line_of(text, error.span().map_or(0, |span| span.start)),
-        message: error
-            .message()
+        message: in_words(error.message())
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect(),

@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::input::in_words;
 use crate::model::{ModelSpec, TensorRole};
 
 /// A low-rank adapter.
@@ -42,8 +43,8 @@ impl Adapter {
     /// # Errors
     /// A sentence about what it is or lacks.
     pub fn parse(name: &str, text: &str) -> Result<Adapter, String> {
-        let config: Value =
-            serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
+        let config: Value = serde_json::from_str(text)
+            .map_err(|error| format!("is not JSON: {}", in_words(&error.to_string())))?;
         let kind = config["peft_type"].as_str().unwrap_or("LORA");
         if kind != "LORA" {
             return Err(format!("is an adapter of type {kind}; LORA is planned"));

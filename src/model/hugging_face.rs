@@ -58,6 +58,7 @@ pub(super) fn read(
     stated::check(arch, &names, &HParams::of_config(config))?;
     // Read before defaults are filled in: what the file states about a tied head overrides its class's default.
     let stated_tie = Tie::stated(&HParams::new(&checkpoint.config, arch.name), config);
+    let stated_config = config;
     let config = defaults::filled(
         config,
         arch,
@@ -93,6 +94,15 @@ pub(super) fn read(
     };
     if let Some(rows) = sorted.embedding_rows() {
         dims.vocab = rows;
+    }
+    if assumed.is_none() {
+        sorted.leave_out_denied_biases(
+            checkpoint,
+            arch,
+            stated_config,
+            &params,
+            (&dims, &layers),
+        )?;
     }
     let (towers, left_out) = (sorted.towers.clone(), sorted.left_out.clone());
     let (tensors, parameters) = if checkpoint.tensors.is_empty() {

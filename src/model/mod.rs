@@ -241,6 +241,16 @@ pub enum ModelError {
         /// The method in config.json.
         method: String,
     },
+    /// A bias is stored that the configuration denies.
+    #[error(
+        "`{tensor}` is stored, but config.json has `{key}` false: Transformers would leave it out, llama.cpp would add it; set `{key}` to true if the model was trained with it, or else remove it"
+    )]
+    DeniedBias {
+        /// The bias.
+        tensor: String,
+        /// The key of the configuration.
+        key: &'static str,
+    },
     /// A tensor that the model needs is not stored.
     #[error(
         "tensor `{tensor}` is missing, but the configuration requires it; the model was saved without it, or \

@@ -3,10 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::ModelError;
-use super::arch::{Arch, TensorRow};
+use serde_json::Value as Json;
+
+use super::arch::{Arch, RowSite, ShapeParams, TensorRow};
+use super::hparams::HParams;
 use super::left_out;
 use super::sorted::{ParsedWeight, Sorted};
+use super::{Dims, Layer, ModelError};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::elements;
 
@@ -45,6 +48,64 @@ impl Sorted {
         let left: Vec<ParsedWeight> = self.text.extract_if(.., is_dropped).collect();
         for entry in left {
             self.leave_out(&left_out::DROPPED, &entry.logical);
+        }
+        Ok(())
+    }
+
+    /// Leaves out biases of zeros that the configuration says the model does not have. Transformers does not load them;
+    /// llama.cpp adds every bias that a file has.
+    ///
+    /// Errors if one of them is not zero, or cannot be read: the two would compute different models.
+    pub(super) fn leave_out_denied_biases(
+        &mut self,
+        checkpoint: &Checkpoint,
+        arch: &Arch,
+        config: &Json,
+        params: &ShapeParams,
+        (dims, layers): (&Dims, &[Layer]),
+    ) -> Result<(), ModelError> {
+        for key in ["attention_bias", "mlp_bias"] {
+            let stated = HParams::of_config(config);
+            if stated.flag(key) != Some(false) {
+                continue;
+            }
+            let mut allowed = params.clone();
+            match key {
+                "attention_bias" => allowed.attention_bias = true,
+                _ => allowed.mlp_bias = true,
+            }
+            let is_denied = |entry: &ParsedWeight| {
+                let block = entry.numbers.first().copied().unwrap_or(0);
+                let Some(layer) = layers.get(block as usize) else {
+                    return false;
+                };
+                let site = |params| RowSite {
+                    dims,
+                    params,
+                    layer,
+                    block: block.into(),
+                };
+                let mut rows = arch.rows();
+                rows.any(|row| {
+                    row.part == "bias"
+                        && row.names.contains(&entry.pattern.as_str())
+                        && !(row.when)(&site(params))
+                        && (row.when)(&site(&allowed))
+                })
+            };
+            let denied: Vec<ParsedWeight> =
+                self.text.extract_if(.., |entry| is_denied(entry)).collect();
+            for entry in denied {
+                let stored = entry.logical.sources.first();
+                let stored = stored.and_then(|&source| checkpoint.tensors.get(source as usize));
+                if stored.and_then(|stored| checkpoint.all_zero(stored)) != Some(true) {
+                    return Err(ModelError::DeniedBias {
+                        tensor: entry.logical.name.clone(),
+                        key,
+                    });
+                }
+                self.leave_out(&left_out::ZERO_BIAS, &entry.logical);
+            }
         }
         Ok(())
     }

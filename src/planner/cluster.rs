@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use super::error::PlanError;
 use super::request::{BoardRequest, Request};
-use super::{Board, LaunchContext, Planned, Planner};
+use super::{Board, LaunchContext, Planned, Planner, known};
+use crate::device;
 use crate::evidence::boards::{Engine, Link, engine, tensor_split_bytes};
 use crate::model::ModelSpec;
 use crate::plan::Plan;
-use crate::plan::boards::{self, ServerPlace, Split};
+use crate::plan::boards::{self, BoardsAdvice, ServerPlace, Split};
 use crate::plan::fit::Target;
 use crate::plan::fit::{self, Candidate};
 use crate::plan::recommend::{Choice, Offer};
@@ -68,6 +69,8 @@ pub struct Cluster {
     pub best_alone: Vec<OneBoard>,
     /// The format to take.
     pub choice: Choice,
+    /// What to change if no format fits.
+    pub advice: Vec<BoardsAdvice>,
     /// What its commands depend on.
     pub launch: LaunchContext,
     /// How the runtime runs a model on several boards.
@@ -249,12 +252,33 @@ impl Planner {
             .choose(&offers(&alone.fit.plans, &splits));
         let taken = choice.taken.and_then(|taken| alone.fit.plans.get(taken));
         let launch = self.launch(&alone.board, request, &header, taken)?;
+        let advice = if splits.iter().any(Split::fits) {
+            Vec::new()
+        } else {
+            let known = known(request, &alone.workload);
+            let others =
+                self.common_candidates(&alone.board.runtime, request.rules, &header, known);
+            let others = fit::fit(&self.model, others, alone.board.target(), &alone.workload);
+            let plans: Vec<&Plan> = alone.fit.plans.iter().chain(&others.plans).collect();
+            let wanted = choice.wanted.and_then(|wanted| plans.get(wanted).copied());
+            let advice = wanted.map(|wanted| {
+                let asked = boards::Asked {
+                    model: &self.model,
+                    wanted,
+                    plans: &plans,
+                    workload: &alone.workload,
+                };
+                Ok::<_, PlanError>(boards::advise(&cluster, asked, &device::list()?))
+            });
+            advice.transpose()?.unwrap_or_default()
+        };
         drop(targets);
         Ok(Cluster {
             boards,
             splits,
             best_alone,
             choice,
+            advice,
             launch,
             engine,
             alone,

@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Checkpoint, OtherKind, RawConfig};
-use crate::foreign::Foreign;
 use crate::gguf;
 use crate::model::ModelSpec;
 use crate::report::count;
@@ -107,7 +106,7 @@ fn shape(model: &ModelSpec) -> String {
 
 /// The settings of a checkpoint without tensors that are a single word or number.
 fn settings(checkpoint: &Checkpoint) -> Table {
-    let mut table = Table::new([("setting", Align::Left), ("value", Align::Left)]);
+    let mut table = Table::new([("setting", Align::Left), ("value", Align::Left)]).breaking_last();
     let metadata = metadata(checkpoint);
     for (key, value) in metadata.as_object().into_iter().flatten() {
         let value = match value.as_array().map(Vec::as_slice) {
@@ -132,10 +131,10 @@ pub fn text(
     columns: Option<usize>,
 ) -> String {
     let mut out = Screen::new(columns);
-    out.line(format_args!(
+    out.prose(&format!(
         "{}: {}, {}{}",
-        Foreign(&model.name),
-        Foreign(&model.architecture),
+        model.name,
+        model.architecture,
         match model.tensors.len() {
             0 => "no weights here".to_owned(),
             tensors => format!(
@@ -147,20 +146,19 @@ pub fn text(
         shape(model),
     ));
     if let Some(kind) = kind {
-        out.line(format_args!("it {}", Foreign(&kind.to_string())));
+        out.prose(&format!("it {kind}"));
     }
     if let Some(refusal) = refusal {
-        out.line(format_args!("not planned: {}", Foreign(refusal)));
+        out.prose(&format!("not planned: {refusal}"));
     }
     if let Some(now) = &model.prequantized {
-        out.line(format_args!("quantized as {}", Foreign(now)));
+        out.prose(&format!("quantized as {now}"));
     }
     for tower in &model.towers {
         let parameters = count(tower.parameters);
-        out.line(format_args!(
+        out.prose(&format!(
             "beside the text model: {}, {parameters} parameters, {}",
-            Foreign(&tower.name),
-            tower.bytes
+            tower.name, tower.bytes
         ));
     }
     for file in &checkpoint.files {
@@ -169,7 +167,7 @@ pub fn text(
             .file_name()
             .map(|name| name.to_string_lossy())
             .unwrap_or_default();
-        out.line(format_args!("file: {}, {}", Foreign(&name), file.bytes));
+        out.prose(&format!("file: {name}, {}", file.bytes));
     }
     if model.tensors.is_empty() {
         out.blank();

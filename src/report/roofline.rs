@@ -48,17 +48,18 @@ pub fn text(
 ) -> String {
     let mut out = Screen::new(columns);
     out.prose(&planned_for(device, mode, device.release(), choice));
-    out.line(format_args!(
+    out.prose(&format!(
         "{:.0} GB/s, {:.1} TFLOPS FP16, {:.1} TOPS INT8 (sparse)",
         roof.bandwidth / 1e9,
         roof.fp16 / 1e12,
         roof.int8 / 1e12,
     ));
-    out.line(format_args!(
-        "ridge: {:.0} FLOP/byte (FP16), {:.0} op/byte (INT8); below it memory is the limit\n",
+    out.prose(&format!(
+        "ridge: {:.0} FLOP/byte (FP16), {:.0} op/byte (INT8); below it memory is the limit",
         roof.ridge_fp16(),
         roof.ridge_int8(),
     ));
+    out.blank();
     let mut table = Table::new([
         ("model", Align::Left),
         ("format", Align::Left),
@@ -76,6 +77,7 @@ pub fn text(
         ]);
     }
     out.table(&table, " ");
-    out.push_str("\nA ceiling ignores efficiency: `orinplan fit` says what a runtime reaches.\n");
+    out.blank();
+    out.prose("A ceiling ignores efficiency: `orinplan fit` says what a runtime reaches.");
     out.finish()
 }

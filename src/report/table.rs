@@ -96,31 +96,155 @@ impl Table {
         shown
     }
 
-    /// Columns two spaces apart, every line indented by `indent`, without trailing space. Wider than `columns` only where
-    /// nothing is left to give up.
+    /// Columns two spaces apart, every line indented by `indent`, without trailing space. On a screen that is too narrow
+    /// for that, a row takes two lines, and where that is not enough, a line for each cell.
     pub fn text(&self, indent: &str, columns: usize) -> String {
-        let mut shown = self.given_up(indent, columns);
-        if shown.breaks_last {
-            shown.break_last(columns.saturating_sub(indent.len()));
+        let aligned = |mut shown: Table| {
+            if shown.breaks_last {
+                shown.break_last(columns.saturating_sub(indent.len()));
+            }
+            (indent.len() + shown.width() <= columns).then(|| shown.aligned(indent))
+        };
+        let in_two_lines = || {
+            let givings = 0..=self.least.len();
+            givings.into_iter().find_map(|many| {
+                let shown = self.without(self.least.iter().take(many));
+                shown.in_two_lines(indent, columns)
+            })
+        };
+        aligned(self.given_up(indent, columns))
+            .or_else(in_two_lines)
+            .unwrap_or_else(|| self.as_list(indent, columns))
+    }
+
+    fn without<'a>(&self, names: impl Iterator<Item = &'a String>) -> Table {
+        let mut shown = self.clone();
+        for name in names {
+            if let Some(index) = shown.columns.iter().position(|(column, _)| column == name) {
+                shown.remove(index);
+            }
         }
-        shown.aligned(indent)
+        shown
+    }
+
+    /// Each row up to its name on one line, the rest on the next, if both have room.
+    fn in_two_lines(&self, indent: &str, columns: usize) -> Option<String> {
+        let is_name = |index: &usize| {
+            let has_all = self.rows.iter().all(|row| !row[*index].is_empty());
+            self.columns[*index].1 == Align::Left && has_all
+        };
+        let last = self.columns.len().checked_sub(1)?;
+        let at = 1 + (0..last).find(is_name)?;
+        let mut names = self.part(0..at);
+        let mut rest = self.part(at..self.columns.len());
+        let below = format!("{indent}  ");
+        let room = columns.checked_sub(below.len())?;
+        let mut lines = vec![1; self.rows.len() + 1];
+        if self.breaks_last && rest.width() > room {
+            let before: usize = rest
+                .widths()
+                .iter()
+                .rev()
+                .skip(1)
+                .map(|width| width + 2)
+                .sum();
+            let rows = std::mem::take(&mut rest.rows);
+            for (row, lines) in rows.into_iter().zip(lines.iter_mut().skip(1)) {
+                rest.rows.push(row);
+                *lines = rest.break_row(room.saturating_sub(before).max(NARROWEST), broken);
+            }
+        }
+        if rest.width() > room {
+            return None;
+        }
+        let before: usize = names
+            .widths()
+            .iter()
+            .rev()
+            .skip(1)
+            .map(|width| width + 2)
+            .sum();
+        let width = columns.checked_sub(indent.len() + before)?;
+        let mut heads = vec![1];
+        for row in std::mem::take(&mut names.rows) {
+            names.rows.push(row);
+            heads.push(names.break_row(width, broken_name));
+        }
+        let (names, rest) = (names.aligned(indent), rest.aligned(&below));
+        let (mut names, mut rest) = (names.lines(), rest.lines());
+        let mut text = String::new();
+        for (head, many) in heads.into_iter().zip(lines) {
+            let of_row = names.by_ref().take(head).chain(rest.by_ref().take(many));
+            for line in of_row.filter(|line| !line.is_empty()) {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        Some(text)
+    }
+
+    /// Some of its columns.
+    fn part(&self, columns: std::ops::Range<usize>) -> Table {
+        let rows = self.rows.iter().map(|row| row[columns.clone()].to_vec());
+        Table {
+            rows: rows.collect(),
+            columns: self.columns[columns.clone()].to_vec(),
+            ..Table::default()
+        }
+    }
+
+    /// A line for each cell, named by its column, below the first of its row.
+    fn as_list(&self, indent: &str, columns: usize) -> String {
+        let names = self.columns.iter().map(|(name, _)| name.chars().count());
+        let widest = names.max().unwrap_or(0);
+        let room = columns.saturating_sub(indent.len() + widest + 4);
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut is_first = true;
+            for ((name, _), cell) in self.columns.iter().zip(row) {
+                if cell.is_empty() {
+                    continue;
+                }
+                for (index, part) in broken(cell, room.max(NARROWEST)).iter().enumerate() {
+                    let name = if index == 0 { name.as_str() } else { "" };
+                    let margin = if is_first { "" } else { "  " };
+                    let width = widest + 2 - margin.len();
+                    let named = match (is_first, name) {
+                        (true, "") => format!("{indent}{part}"),
+                        _ => format!("{indent}{margin}{name:<width$}  {part}"),
+                    };
+                    text.push_str(named.trim_end());
+                    text.push('\n');
+                    is_first = false;
+                }
+            }
+        }
+        text
     }
 
     /// Breaks the cells of the last column, which then go on in rows that are empty otherwise.
     fn break_last(&mut self, columns: usize) {
         let widths = self.widths();
         let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
-        let width = columns.saturating_sub(before).max(NARROWEST);
-        let rows = std::mem::take(&mut self.rows);
-        for mut row in rows {
-            let last = row.pop().unwrap_or_default();
-            let mut lines = broken(&last, width).into_iter();
-            row.push(lines.next().unwrap_or_default());
-            let empty = vec![String::new(); row.len() - 1];
+        for row in std::mem::take(&mut self.rows) {
             self.rows.push(row);
-            let further = lines.map(|line| [empty.clone(), vec![line]].concat());
-            self.rows.extend(further);
+            self.break_row(columns.saturating_sub(before).max(NARROWEST), broken);
         }
+    }
+
+    /// Breaks the last cell of the last row, which then takes the returned number of rows.
+    fn break_row(&mut self, width: usize, broken: fn(&str, usize) -> Vec<String>) -> usize {
+        let Some(cell) = self.rows.last_mut().and_then(|row| row.last_mut()) else {
+            return 0;
+        };
+        let lines = broken(&std::mem::take(cell), width);
+        let many = lines.len();
+        let mut lines = lines.into_iter();
+        *cell = lines.next().unwrap_or_default();
+        let empty = vec![String::new(); self.columns.len() - 1];
+        let further = lines.map(|line| [empty.clone(), vec![line]].concat());
+        self.rows.extend(further);
+        many
     }
 
     fn lines(&self) -> impl Iterator<Item = Vec<&str>> {
@@ -188,6 +312,20 @@ impl Table {
     }
 }
 
+/// A name in lines of at most `width` characters, broken behind a slash or a hyphen where there is one.
+fn broken_name(name: &str, width: usize) -> Vec<String> {
+    let mut rest: Vec<char> = name.chars().collect();
+    let mut lines = Vec::new();
+    while rest.len() > width.max(1) {
+        let fits = rest.iter().take(width.max(1));
+        let mark = fits.rev().position(|c| matches!(c, '/' | '-'));
+        let end = mark.map_or(width.max(1), |behind| width.max(1) - behind);
+        lines.push(rest.drain(..end).collect());
+    }
+    lines.push(rest.into_iter().collect());
+    lines
+}
+
 /// `words` in lines of at most `width` characters, each of at least a word.
 pub(super) fn broken(words: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -245,6 +383,30 @@ mod tests {
         assert_eq!(table.text(" ", 15), wide);
         assert_eq!(table.text(" ", 14), " name  n\n long  2\n");
         assert_eq!(table.text(" ", 7), " name\n long\n");
-        assert_eq!(table.text(" ", 1), " name\n long\n");
+    }
+
+    #[test]
+    fn a_row_takes_more_lines_on_a_screen_that_is_too_narrow() {
+        let mut table = Table::new([
+            ("", Align::Left),
+            ("name", Align::Left),
+            ("n", Align::Right),
+            ("how", Align::Left),
+        ]);
+        table.row(["*".into(), "a/long/name".into(), "10".into(), "one".into()]);
+        table.row(["".into(), "short".into(), "2".into(), "two".into()]);
+        assert_eq!(
+            table.text(" ", 16),
+            "    name\n    n  how\n *  a/long/name\n   10  one\n    short\n    2  two\n"
+        );
+        assert_eq!(
+            table.text(" ", 12),
+            "    name\n    n  how\n *  a/long/\n    name\n   10  one\n    short\n    2  two\n"
+        );
+        // Where no column of words has a cell in each row, every cell has a line.
+        let mut table = Table::new([("", Align::Left), ("count", Align::Right)]);
+        table.row(["*".into(), "10".into()]);
+        table.row(["".into(), "2".into()]);
+        assert_eq!(table.text(" ", 6), " *\n   count  10\n count    2\n");
     }
 }

@@ -153,7 +153,7 @@ impl Runs {
             problem,
         };
         let listed: RunsFile =
-            toml::from_str(text).map_err(|error| wrong(error.message().to_owned()))?;
+            toml::from_str(text).map_err(|error| wrong(crate::input::in_words(error.message())))?;
         if listed.schema != SCHEMA {
             return Err(wrong(format!(
                 "its schema is `{}`, not {SCHEMA}",
@@ -173,7 +173,7 @@ impl Runs {
                 // What has another form may be of a later version, and stays.
                 Err(error) => {
                     runs.unread.push(entry);
-                    error.message().to_owned()
+                    crate::input::in_words(error.message())
                 }
             };
             left_out.push(format!("{file}: run {number} is left out: {problem}"));
@@ -275,7 +275,7 @@ mod tests {
         for (from, to, says) in [
             ("measured = 20.0", "measured = 0.0", "`measured` is 0"),
             ("measured = 20.0", "measured = nan", "`measured` is NaN"),
-            ("measured = 20.0", "measured = \"x\"", "invalid type"),
+            ("measured = 20.0", "measured = \"x\"", "expected a number"),
             ("measured = 20.0", "measured = 219732.0", "100 times"),
             ("predicted = 10.0", "predicted = -1.0", "`predicted` is -1"),
             ("engine", "motor", "motor"),

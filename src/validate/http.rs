@@ -11,6 +11,7 @@ use ureq::{Agent, Body, http::Response};
 
 use super::error::{ValidateError, one_line};
 use super::stream::StopReason;
+use crate::input::in_words;
 
 /// The longest line or document that is read: an answer has some hundred bytes a token.
 const LARGEST: u64 = 16 << 20;
@@ -237,7 +238,7 @@ pub(super) fn document(origin: &str, text: &str) -> Result<Value, ValidateError>
     serde_json::from_str(text).map_err(|error| ValidateError::Answer {
         origin: origin.to_owned(),
         expected: "JSON",
-        problem: format!("{error} in `{}`", one_line(text)),
+        problem: format!("{} in `{}`", in_words(&error.to_string()), one_line(text)),
     })
 }
 

@@ -14,6 +14,7 @@ use super::control::MeasureProgress;
 use super::error::{ValidateError, one_line};
 use super::measured::Measured;
 use super::program;
+use crate::input::in_words;
 
 /// The program's name.
 const PROGRAM: &str = "llama-bench";
@@ -147,8 +148,10 @@ pub(super) struct BenchTest {
 /// [`ValidateError::Answer`] where it is no list of tests, or the test of a prompt or of generation is missing.
 pub(super) fn read(origin: &str, text: &str) -> Result<(Measured, [BenchTest; 2]), ValidateError> {
     let wrong = |problem| wrong(origin, problem);
-    let rows: Vec<BenchTest> = serde_json::from_str(text)
-        .map_err(|error| wrong(format!("{error} in `{}`", one_line(text))))?;
+    let rows: Vec<BenchTest> = serde_json::from_str(text).map_err(|error| {
+        let error = in_words(&error.to_string());
+        wrong(format!("{error} in `{}`", one_line(text)))
+    })?;
     let test = |is: fn(&BenchTest) -> bool, name: &str| {
         let row = rows.iter().find(|row| is(row));
         row.ok_or_else(|| wrong(format!("it has no test of {name}")))

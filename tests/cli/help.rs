@@ -148,6 +148,11 @@ fn bash_offers_boards_formats_runtimes_cache_types_and_power_modes() {
         ("fit --kv-type q5", "q5_1 q5_0"),
         ("fit --power-mode MAXN", "MAXN MAXN_SUPER"),
         ("config set po", "power-mode"),
+        ("config set device orin-nx", "orin-nx-8gb orin-nx-16gb"),
+        ("config set power-mode MAXN", "MAXN MAXN_SUPER"),
+        ("config set runtime ten", "tensorrt-edge-llm"),
+        ("config set format m", "markdown"),
+        ("config set text READ", ""),
         // Left to the shell, which has files.
         ("fit --device profiles/", ""),
     ] {
@@ -180,6 +185,10 @@ fn fish_offers_values_of_words_without_a_flag_and_files_for_a_board() {
         ("devices show orin-nx", "orin-nx-8gb orin-nx-16gb"),
         ("completions b", "bash"),
         ("config unset po", "power-mode"),
+        ("config set device orin-nx", "orin-nx-8gb orin-nx-16gb"),
+        ("config set power-mode MAXN", "MAXN MAXN_SUPER"),
+        ("config set runtime ten", "tensorrt-edge-llm"),
+        ("config set text READ", "README.md"),
         ("fit --device agx", "agx-orin-32gb agx-orin-64gb"),
         (
             "fit --device profiles/boards/agx-orin-3",

@@ -336,7 +336,7 @@ fn a_file_that_is_none_of_this_model_is_refused() {
     refused(&document!([1]), &["its schema is missing"]);
     refused(
         &document!({"schema": "orinplan.compare/1"}),
-        &["missing field `model`"],
+        &["missing key `model`"],
     );
     let negative = compared(document!([candidate("Q4_K_M", 1, -0.5)]));
     refused(&negative, &["kld of Q4_K_M is -0.5"]);

@@ -64,12 +64,12 @@ fn a_faster_board_gets_more_blocks() {
 
 #[test]
 fn the_text_has_what_has_to_be_known() {
-    let text = run(&format!("fit {QWEN} {TWO}"));
+    let text = run(&format!("fit {QWEN} {TWO} --all"));
     assert_eq!((text.code, text.err.as_str()), (0, ""));
     let flat = text.out.split_whitespace().collect::<Vec<_>>().join(" ");
     for said in [
         "FITS 2 boards",
-        "neither authentication nor encryption",
+        "no authentication or encryption",
         "if a board drops out, llama-server aborts",
         "no run of llama.cpp's RPC with layers split over Orin boards is published",
         "ggml-rpc-server -H 0.0.0.0 -p 50052 -c",
@@ -77,11 +77,7 @@ fn the_text_has_what_has_to_be_known() {
         assert!(flat.contains(said), "{said}: {}", text.out);
     }
     let markdown = run(&format!("fit {QWEN} {TWO} --format markdown"));
-    assert!(
-        markdown.out.contains("| fits | Q4_K_M |"),
-        "{}",
-        markdown.out
-    );
+    assert!(markdown.out.contains("| Q4_K_M |"), "{}", markdown.out);
 }
 
 #[test]
@@ -93,6 +89,61 @@ fn several_boards_that_are_too_small_say_by_how_much() {
         "{}",
         run.out
     );
+    assert!(run.out.contains("a larger budget: Q8_0 fits with --budget"));
+}
+
+/// Every piece of advice is tried as it is printed.
+#[test]
+fn advice_for_several_boards_holds() {
+    let asked = format!("fit {QWEN} --boards 2xorin-nano-4gb");
+    for more in [
+        "--context 40960 --scheme f16",
+        "--context 40000 --kv-type q4_0 --scheme f16 --budget 1GiB",
+    ] {
+        let document = json(1, &format!("{asked} {more}"));
+        let advice = document["advice"].as_array().unwrap();
+        assert!(advice.len() > 1, "{more}: {advice:?}");
+        for advice in advice {
+            let advice = advice.as_str().unwrap();
+            let (_, rest) = advice.split_once(": ").unwrap();
+            let (scheme, how) = rest.split_once(" fits").unwrap();
+            let flags = how.find("--").map_or("", |at| &how[at..]);
+            // A flag that is advised replaces the one that was given.
+            let given = format!("{} {more}", &asked[asked.find("--boards").unwrap()..]);
+            let kept = given.split("--").filter(|flag| {
+                let name = flag.split(' ').next().unwrap_or_default();
+                !name.is_empty() && name != "scheme" && !flags.contains(&format!("--{name} "))
+            });
+            let kept: String = kept.map(|flag| format!("--{} ", flag.trim())).collect();
+            let words = format!(
+                "fit {QWEN} {kept}{flags} --scheme {}",
+                scheme.to_lowercase()
+            );
+            assert_eq!(run(&words).code, 0, "{advice}: {words}");
+        }
+    }
+}
+
+/// The last of the 24 lines of a usual terminal is the shell's.
+#[test]
+fn the_first_screen_of_several_boards_is_a_screen() {
+    for words in [
+        format!("fit {QWEN} {TWO}"),
+        format!("fit {QWEN} --boards 3xorin-nano-4gb --scheme f16"),
+        format!("fit {QWEN} --boards 2xorin-nano-4gb --budget 300MiB"),
+        format!("fit {QWEN} --parallel auto"),
+        format!("fit {QWEN} --parallel auto --max-latency 1ms"),
+    ] {
+        let text = run(&words).out;
+        let rows = text
+            .lines()
+            .map(|line| line.chars().count().div_ceil(80).max(1));
+        assert!(rows.sum::<usize>() <= 23, "{words}: {text}");
+        assert!(
+            text.contains("--all: ") || text.contains("`--all`"),
+            "{words}: {text}"
+        );
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn the_text_says_what_limits_and_how_the_runtime_schedules() {
         ("ollama", "OLLAMA_NUM_PARALLEL"),
         ("vllm", "--max-num-seqs"),
     ] {
-        let shown = run(&format!("fit {QWEN} {AUTO} --runtime {runtime}"));
+        let shown = run(&format!("fit {QWEN} {AUTO} --runtime {runtime} --all"));
         let flat = shown.out.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
             flat.contains(rule) && flat.contains("no batch above 8"),

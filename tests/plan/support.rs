@@ -139,7 +139,7 @@ impl Model {
         };
         let planned = self.planner.plan(&request).ok()?;
         let report = Report::new(&self.planner, &planned);
-        Some(report::fit::text(&report, view))
+        Some(report::fit::text(&report, None, view))
     }
 
     /// The document for those of `schemes` that the runtime loads; `None` where it loads none.

@@ -78,6 +78,31 @@ fn biases_of_llama_turn_with_their_rows() {
     assert_eq!(written.shape("blk.0.attn_q.bias"), [32]);
 }
 
+/// Transformers does not load them, and llama.cpp adds what a file has.
+#[test]
+fn a_bias_that_the_configuration_denies_is_refused_unless_it_is_zero() {
+    let with = |value: fn(usize) -> f32| {
+        let scratch = Scratch::new();
+        let (mut config, mut tensors) = llama();
+        config["attention_bias"] = json!(false);
+        let name = "model.layers.0.self_attn.q_proj.bias".to_owned();
+        tensors.push((name, vec![32], value));
+        let model = scratch.checkpoint(&config, &tensors);
+        let planned = Planner::open(&model).map(|planner| planner.model().tensors.len());
+        planned.map_err(|error| error.to_string())
+    };
+    let refused = with(|index| index as f32).unwrap_err();
+    for said in [
+        "q_proj.bias` is stored",
+        "`attention_bias` false",
+        "set `attention_bias` to true",
+    ] {
+        assert!(refused.contains(said), "{refused}");
+    }
+    let without = llama().1.len();
+    assert_eq!(with(|_| 0.0), Ok(without));
+}
+
 #[test]
 fn llama_3_gets_its_stretched_frequencies() {
     let scratch = Scratch::new();

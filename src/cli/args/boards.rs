@@ -14,6 +14,7 @@ const OF_ONE_BOARD: [&str; 3] = ["device", "draft", "explain"];
 
 /// Several boards that share a model.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Several boards")]
 pub(in crate::cli) struct BoardsArgs {
     /// Boards that share the model by llama.cpp's RPC engine, in the order of their blocks: 2xorin-nano-8gb, or a list
     /// such as orin-nx-16gb@25W,orin-nano-8gb

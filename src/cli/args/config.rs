@@ -2,6 +2,9 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::ReportFormat;
+use super::known::{DEVICES, POWER_MODES, RUNTIMES};
+
 /// A setting: the default of the flag of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Key {
@@ -35,6 +38,21 @@ impl Key {
     /// The name of its flag inside the parser.
     pub(in crate::cli) fn flag(self) -> String {
         self.name().replace('-', "_")
+    }
+
+    /// The values that completions offer.
+    pub(in crate::cli) fn values(self) -> Vec<String> {
+        let names = |all: &[ReportFormat]| {
+            let values = all.iter().filter_map(ValueEnum::to_possible_value);
+            values.map(|value| value.get_name().to_owned()).collect()
+        };
+        match self {
+            Key::Device => DEVICES.values(),
+            Key::PowerMode => POWER_MODES.values(),
+            Key::Runtime => RUNTIMES.values(),
+            Key::Format => names(ReportFormat::value_variants()),
+            Key::Text => Vec::new(),
+        }
     }
 
     pub(in crate::cli) fn variable(self) -> String {

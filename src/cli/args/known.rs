@@ -72,6 +72,13 @@ fn names(types: &[Dtype]) -> Vec<String> {
     names.collect()
 }
 
+impl Known {
+    /// The values that are known.
+    pub(super) fn values(&self) -> Vec<String> {
+        (self.0)()
+    }
+}
+
 impl TypedValueParser for Known {
     type Value = String;
 

@@ -1,7 +1,7 @@
 //! What to say of a subcommand that does not exist.
 
 use clap::CommandFactory;
-use clap::error::ContextKind;
+use clap::error::{ContextKind, ErrorKind};
 
 use super::Cli;
 use crate::nearest;
@@ -15,6 +15,13 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("inspect", "show info list ls dump tensors"),
     ("devices", "device boards board detect modes"),
 ];
+
+/// The negative number that stands where a flag or a value was expected.
+pub(in crate::cli) fn negative(error: &clap::Error) -> Option<String> {
+    let found = error.get(ContextKind::InvalidArg)?.to_string();
+    let is_number = found.starts_with('-') && found.parse::<f64>().is_ok();
+    (error.kind() == ErrorKind::UnknownArgument && is_number).then_some(found)
+}
 
 /// The message for a subcommand that does not exist, with the one that was most likely meant.
 pub(in crate::cli) fn unknown_command(error: &clap::Error) -> String {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{Basis, EIGHT_OF_TEN, Experiment, Quality};
 use crate::dtype::Dtype;
 use crate::foreign::Foreign;
+use crate::input::in_words;
 use crate::model::ModelSpec;
 use crate::units::Bytes;
 
@@ -169,8 +170,9 @@ impl MeasuredQuality {
     pub fn parse(file: &str, text: &str) -> Result<MeasuredQuality, QualityFileError> {
         let named = || Foreign(file).to_string();
         let malformed = |why: String| QualityFileError::Malformed { file: named(), why };
-        let not_json =
-            |error: serde_json::Error| malformed(Foreign(&error.to_string()).to_string());
+        let not_json = |error: serde_json::Error| {
+            malformed(Foreign(&in_words(&error.to_string())).to_string())
+        };
         let document: serde_json::Value = serde_json::from_str(text).map_err(not_json)?;
         let schema = document.get("schema").and_then(|schema| schema.as_str());
         let (model, text, content) = match schema {

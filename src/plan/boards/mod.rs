@@ -4,6 +4,7 @@
 //! memory and time of each board, bytes on the wire, rates with their ranges. Boards take turns: while one computes a
 //! step, the others wait.
 
+mod advise;
 mod split;
 mod stage;
 mod wire;
@@ -19,6 +20,7 @@ use crate::runtime::profile::Range;
 use crate::scheme::Assignment;
 use crate::units::{Bytes, Seconds};
 
+pub use advise::{Asked, BoardsAdvice, advise};
 use split::{Costs, Times};
 pub use stage::{Buffers, RemoteTraffic, Stage, Whole};
 pub use wire::Traffic;

@@ -9,6 +9,7 @@ use super::error::PackedError;
 use super::files::TensorReader;
 use super::parts::PackedParts;
 use super::{Layout, Weight};
+use crate::input;
 use crate::model::packing::Companion;
 
 /// A weight in nf4 or fp4.
@@ -45,7 +46,8 @@ pub(super) fn open<'a>(parts: &PackedParts<'a>) -> Result<Weight<'a>, PackedErro
         what,
         expected: "the JSON of a bitsandbytes state".to_owned(),
     };
-    let json: Json = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    let json: Json = serde_json::from_slice(&text)
+        .map_err(|error| wrong(input::in_words(&error.to_string())))?;
     let number = |key: &str| json.get(key).and_then(Json::as_u64).filter(|&n| n > 0);
     let shape = json.get("shape").and_then(Json::as_array);
     let shape: Option<Vec<u64>> = shape.and_then(|s| s.iter().map(Json::as_u64).collect());

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Report, lines};
+use super::{Report, advice, lines};
 use crate::evidence::boards::PipelineRow;
 use crate::plan::Plan;
 use crate::plan::boards::{Buffers, ServerPlace, Split, Stage, Traffic};
@@ -48,6 +48,7 @@ pub fn document(report: &Report<'_>) -> Value {
         "workload": workload_document(workload),
         "plans": report.rows().map(|row| plan_json(report, row)).collect::<Vec<_>>(),
         "recommended": taken.and_then(|taken| plans.get(taken)).map(|plan| &plan.assignment.scheme),
+        "advice": advice::texts(report),
         "nearest_pipeline": report.nearest().map(row),
         "commands": lines::blocks(report).iter().map(|block| json!({
             "title": block.title,

@@ -3,6 +3,7 @@
 use super::Report;
 use crate::plan::boards::ServerPlace;
 use crate::report::fit::commands::{self, CommandBlock};
+use crate::report::listed;
 
 /// Where llama.cpp's servers on boards listen by default (`rpc-server.cpp`).
 const PORT: u16 = 50052;
@@ -35,11 +36,8 @@ pub(super) fn blocks(report: &Report<'_>) -> Vec<CommandBlock> {
         let is_loopback = matches!(host, "127.0.0.1" | "localhost");
         // A server listens on loopback unless it is told otherwise.
         let listen = if is_loopback { "127.0.0.1" } else { "0.0.0.0" };
-        servers.push(CommandBlock {
-            title: format!("On board {number} of {count} ({host})"),
-            lines: vec![format!("{} -H {listen} -p {port} -c", engine.server)],
-            runs: true,
-        });
+        let command = format!("{} -H {listen} -p {port} -c", engine.server);
+        servers.push((number, host.to_owned(), command));
         devices.push(format!("RPC{}", addresses.len()));
         addresses.push(address);
     }
@@ -61,7 +59,30 @@ pub(super) fn blocks(report: &Report<'_>) -> Vec<CommandBlock> {
         title: format!("{}, {where_}", block.title),
         ..block
     });
-    servers.into_iter().chain(own).collect()
+    started(&servers, count).into_iter().chain(own).collect()
+}
+
+/// The servers that the boards run, those with the same command in one block.
+fn started(servers: &[(usize, String, String)], count: usize) -> Vec<CommandBlock> {
+    let same = servers.chunk_by(|(.., one), (.., other)| one == other);
+    let blocks = same.map(|servers| {
+        let numbers: Vec<String> = servers.iter().map(|(n, ..)| n.to_string()).collect();
+        let hosts: Vec<&str> = servers.iter().map(|(_, host, _)| host.as_str()).collect();
+        let boards = match &numbers[..] {
+            [number] => format!("board {number}"),
+            numbers => format!("each of the boards {}", listed(numbers)),
+        };
+        CommandBlock {
+            title: format!("On {boards} of {count} ({})", hosts.join(", ")),
+            lines: servers
+                .first()
+                .map(|(.., command)| command.clone())
+                .into_iter()
+                .collect(),
+            runs: true,
+        }
+    });
+    blocks.collect()
 }
 
 /// What has to be known before the lines are pasted.
@@ -69,7 +90,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let engine = report.cluster.engine;
     vec![
         format!(
-            "{} has neither authentication nor encryption, and anyone who can connect to its port can run code: use loopback or a network of your own, never the internet; build with -DGGML_RPC=ON, the same version everywhere; older builds call it {}",
+            "{} has no authentication or encryption: keep it off the internet; anyone who can connect to its port can run code, so use loopback or a network of your own; build with -DGGML_RPC=ON, the same version everywhere; older builds call it {}",
             engine.server, engine.older_server
         ),
         "if a board drops out, llama-server aborts (signal 6) and the other servers wait for the next one; answers in progress are lost".to_owned(),

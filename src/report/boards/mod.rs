@@ -1,12 +1,13 @@
 //! The report of `orinplan fit --boards`: a model on several boards, as text, Markdown and JSON.
 
+mod advice;
 mod json;
 mod lines;
 mod text;
 
 use crate::evidence::boards::{PipelineRow, nearest_pipelines};
 use crate::plan::Plan;
-use crate::plan::boards::{ServerPlace, Split};
+use crate::plan::boards::Split;
 use crate::planner::{Board, Cluster, ClusterRequest, OneBoard, Planner};
 use crate::report::fit;
 
@@ -30,6 +31,10 @@ type Row<'a> = (&'a Plan, &'a Split, &'a OneBoard);
 impl<'a> Report<'a> {
     /// The row of the format to take, or of the one that misses least.
     fn shown(&self) -> Option<Row<'a>> {
+        self.rows().nth(self.shown_index())
+    }
+
+    fn shown_index(&self) -> usize {
         let choice = self.cluster.choice;
         let smallest = || {
             let splits = self.cluster.splits.iter().enumerate();
@@ -43,8 +48,7 @@ impl<'a> Report<'a> {
             let least = splits.min_by_key(|(_, split)| missing(split));
             least.map_or(0, |(index, _)| index)
         };
-        let at = choice.taken.unwrap_or_else(smallest);
-        self.rows().nth(at)
+        choice.taken.unwrap_or_else(smallest)
     }
 
     fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
@@ -77,16 +81,6 @@ impl<'a> Report<'a> {
             count => format!("{count} x {name}"),
         });
         words.collect::<Vec<_>>().join(", then ")
-    }
-
-    /// Where the server runs, in words.
-    fn server(&self) -> String {
-        let count = self.cluster.boards.len();
-        match self.asked.server {
-            ServerPlace::Last => format!("board {count}"),
-            ServerPlace::First => "board 1".to_owned(),
-            ServerPlace::Apart => "a machine beside the boards".to_owned(),
-        }
     }
 
     /// The published run of a layer pipeline that is nearest to the model.

@@ -1,45 +1,100 @@
 //! A model on several boards for people.
 
-use super::{Report, lines};
+use super::{Report, advice, lines};
+use std::ops::Range;
+
 use crate::foreign::{fenced, markdown as plain, markdown_sentence};
 use crate::plan::Plan;
-use crate::plan::boards::{Split, Stage};
+use crate::plan::boards::{ServerPlace, Split, Stage};
 use crate::planner::OneBoard;
-use crate::report::fit::range;
+use crate::report::fit::{
+    FEWEST_FORMATS, FORMATS, NOTES, ROWS, View, around, more_text, range, refusal_text,
+};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 use crate::report::{count, line, listed, rate, seconds};
 use crate::sourced::Trust;
 use crate::units::tokens;
 
-/// The report for a terminal.
-pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
-    let mut out = Screen::new(columns);
+/// The report for a terminal: the verdict, the boards, the formats around the one to take, what each board does, the lines
+/// to paste, what to know.
+pub fn text(report: &Report<'_>, view: View) -> String {
+    let usual = screen(report, view, FORMATS);
+    let excess = usual.rows().saturating_sub(ROWS);
+    if view.all || excess == 0 {
+        return usual.finish();
+    }
+    let formats = FORMATS.saturating_sub(excess).max(FEWEST_FORMATS);
+    screen(report, view, formats).finish()
+}
+
+/// The report with at most so many formats, unless it is to show all.
+fn screen(report: &Report<'_>, view: View, most: usize) -> Screen {
+    let mut out = Screen::new(view.columns);
     for sentence in head(report) {
         out.prose(&sentence);
     }
+    let count = report.rows().count();
+    let shown = if view.all || view.formats {
+        0..count
+    } else {
+        around(report.shown_index(), count, most)
+    };
     out.blank();
-    out.table(&formats(report), " ");
-    if let Some((plan, split, _)) = report.shown() {
+    out.table(&formats(report, shown.clone()), " ");
+    if let Some((_, split, _)) = report.shown() {
         out.blank();
-        out.prose(&format!(
-            "{} by board:",
-            plan.assignment.scheme.to_uppercase()
-        ));
         out.table(&boards(report, split), " ");
     }
-    out.blank();
-    for sentence in notes(report) {
-        out.prose(&sentence);
+    let advice = advice::texts(report);
+    if !advice.is_empty() {
+        out.push_str("\nWhat to change, least loss first:\n");
+        for (index, advice) in advice.iter().enumerate() {
+            out.prose(&format!("  {}. {advice}", index + 1));
+        }
     }
-    for block in lines::blocks(report) {
+    let blocks = lines::blocks(report);
+    if !blocks.is_empty() {
         out.blank();
+    }
+    for block in blocks {
         out.prose(&format!("{}:", block.title));
         for command in &block.lines {
             out.line(format_args!("  {command}"));
         }
     }
-    out.finish()
+    let notes = notes(report);
+    let told = if view.all {
+        notes.len()
+    } else {
+        // What more there is stands behind them.
+        let room = ROWS.saturating_sub(out.rows() + 1);
+        room.clamp(1, NOTES).min(notes.len())
+    };
+    if view.all || out.rows() + told + 1 < ROWS {
+        out.blank();
+    }
+    for note in notes.iter().take(told) {
+        let note = format!("note: {note}");
+        if view.all {
+            out.prose(&note);
+        } else {
+            out.clause(&note);
+        }
+    }
+    let more = [
+        (count - shown.len(), "format", "formats"),
+        (notes.len() - told, "note", "notes"),
+    ];
+    // There is no `--explain` for several boards.
+    let view = View {
+        explain: true,
+        ..view
+    };
+    if let Some(more) = more_text(&more, view) {
+        out.prose(&more);
+    }
+    out
 }
 
 /// The report as Markdown.
@@ -59,11 +114,17 @@ pub fn markdown(report: &Report<'_>) -> String {
             format_args!("{}.\n", markdown_sentence(&sentence)),
         );
     }
-    out.push_str(&formats(report).markdown());
-    if let Some((plan, split, _)) = report.shown() {
-        let scheme = plan.assignment.scheme.to_uppercase();
-        line(&mut out, format_args!("\n{scheme} by board:\n"));
+    out.push_str(&formats(report, 0..report.rows().count()).markdown());
+    if let Some((_, split, _)) = report.shown() {
+        out.push('\n');
         out.push_str(&boards(report, split).markdown());
+    }
+    let advice = advice::texts(report);
+    if !advice.is_empty() {
+        out.push_str("\nWhat to change, least loss first:\n\n");
+        for advice in advice {
+            line(&mut out, format_args!("1. {}", markdown_sentence(&advice)));
+        }
     }
     for block in lines::blocks(report) {
         line(
@@ -84,26 +145,30 @@ pub fn markdown(report: &Report<'_>) -> String {
     out
 }
 
-/// The verdict, the boards, the model.
+/// The verdict, the model, the boards.
 fn head(report: &Report<'_>) -> Vec<String> {
     let model = report.planner.model();
     let link = &report.asked.link;
     let runtime = &report.cluster.alone.board.runtime.name;
+    // The table names the board that it runs on otherwise.
+    let beside = match report.asked.server {
+        ServerPlace::Apart => ", its server beside the boards",
+        ServerPlace::First | ServerPlace::Last => "",
+    };
     vec![
         verdict(report),
+        format!(
+            "{} ({}, {} parameters) with {runtime} over RPC{beside}",
+            model.name,
+            model.architecture,
+            count(model.parameters),
+        ),
         format!(
             "{}; {} ({:.0} MB/s, {} round trip)",
             report.boards(),
             link.name,
             link.rate.0 / 1e6,
             seconds(link.round_trip.0)
-        ),
-        format!(
-            "{}: {} parameters, {}, with {runtime} over RPC, its server on {}",
-            model.name,
-            count(model.parameters),
-            model.architecture,
-            report.server()
         ),
     ]
 }
@@ -124,7 +189,7 @@ fn verdict(report: &Report<'_>) -> String {
             .map(|(index, stage)| {
                 let missing = stage.memory.total().saturating_sub(stage.available);
                 match &stage.refusal {
-                    Some(note) => format!("of board {}: {}", index + 1, note.text()),
+                    Some(note) => format!("on board {} {}", index + 1, refusal_text(note)),
                     None => format!("board {} is {missing} short", index + 1),
                 }
             })
@@ -132,10 +197,7 @@ fn verdict(report: &Report<'_>) -> String {
         let short = if short.is_empty() {
             "no format is fast enough".to_owned()
         } else {
-            format!(
-                "{scheme} comes closest, but {}; a smaller format (--scheme), less --context or a further board makes room",
-                listed(&short)
-            )
+            format!("{scheme} comes closest, but {}", listed(&short))
         };
         return format!("DOES NOT FIT {boards} boards with {context} of context: {short}");
     }
@@ -167,7 +229,7 @@ fn alone(OneBoard { board, plan }: &OneBoard) -> String {
 }
 
 /// A line for each format.
-fn formats(report: &Report<'_>) -> Table {
+fn formats(report: &Report<'_>, shown: Range<usize>) -> Table {
     let mut table = Table::new([
         ("", Align::Left),
         ("format", Align::Left),
@@ -180,7 +242,8 @@ fn formats(report: &Report<'_>) -> Table {
         ("first load", Align::Right),
     ])
     .giving_up(&["first load", "file", "first token", "blocks"]);
-    for (plan, split, _) in report.rows() {
+    let rows = report.rows().enumerate();
+    for (index, (plan, split, _)) in rows.skip(shown.start).take(shown.len()) {
         let blocks = split
             .stages
             .iter()
@@ -191,7 +254,12 @@ fn formats(report: &Report<'_>) -> Table {
         });
         let fullest = fullest.max_by(|a, b| a.0.total_cmp(&b.0));
         table.row([
-            if split.fits() { "fits" } else { "NO" }.to_owned(),
+            match split.fits() {
+                _ if report.cluster.choice.taken == Some(index) => "*",
+                true => "",
+                false => "NO",
+            }
+            .to_owned(),
             plan.assignment.scheme.to_uppercase(),
             plan.file_bytes.to_string(),
             blocks.collect::<Vec<_>>().join("/"),
@@ -214,8 +282,13 @@ fn formats(report: &Report<'_>) -> Table {
 
 /// A line for each board.
 fn boards(report: &Report<'_>, split: &Split) -> Table {
+    let scheme = report.shown().map(|(plan, ..)| &plan.assignment.scheme);
+    let heading = scheme.map_or_else(
+        || "board".to_owned(),
+        |scheme| format!("{} by board", scheme.to_uppercase()),
+    );
     let mut table = Table::new([
-        ("board", Align::Left),
+        (heading.as_str(), Align::Left),
         ("blocks", Align::Left),
         ("weights", Align::Right),
         ("cache", Align::Right),
@@ -226,7 +299,14 @@ fn boards(report: &Report<'_>, split: &Split) -> Table {
         ("a step", Align::Right),
         ("on the wire", Align::Right),
     ])
-    .giving_up(&["runtime", "compute", "cache", "weights"]);
+    .giving_up(&[
+        "runtime",
+        "compute",
+        "cache",
+        "weights",
+        "on the wire",
+        "a step",
+    ]);
     let names = report
         .cluster
         .boards
@@ -281,9 +361,12 @@ fn blocks(stage: &Stage, split: &Split) -> String {
 
 fn notes(report: &Report<'_>) -> Vec<String> {
     let mut all = Vec::new();
+    if report.cluster.choice.taken.is_some() {
+        all.extend(lines::notes(report));
+    }
     if let Some((plan, split, _)) = report.shown() {
-        all.extend(wire(report, split));
         all.extend(in_flight(report, split));
+        all.extend(wire(report, split));
         all.extend(evidence(report, plan));
     }
     if report.asked.link.trust < Trust::Measured {
@@ -291,9 +374,6 @@ fn notes(report: &Report<'_>) -> Vec<String> {
         all.push(format!(
             "no boards were measured over {name}: its nominal rate is assumed; --link RATE,LATENCY sets yours"
         ));
-    }
-    if report.cluster.choice.taken.is_some() {
-        all.extend(lines::notes(report));
     }
     all
 }

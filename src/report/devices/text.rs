@@ -23,7 +23,8 @@ pub fn list_text(devices: &[DeviceProfile], columns: Option<usize>) -> String {
         ("bandwidth", Align::Right),
         ("power modes", Align::Left),
     ])
-    .giving_up(&["name", "bandwidth", "available", "memory"]);
+    .giving_up(&["name", "bandwidth", "available", "memory"])
+    .breaking_last();
     for device in devices {
         let star = if device.id == DEFAULT_BOARD { "*" } else { "" };
         table.row([
@@ -66,9 +67,9 @@ pub fn show_text(
 ) -> String {
     let mut feet = Footnotes::default();
     let mut text = Screen::new(columns);
-    text.line(format_args!("{}: {}", device.id, device.name));
+    text.prose(&format!("{}: {}", device.id, device.name));
     if !device.compatible.is_empty() {
-        text.push_str(&format!("device tree: {}\n", device.compatible.join(", ")));
+        text.prose(&format!("device tree: {}", device.compatible.join(", ")));
     }
     text.push_str("\nMemory, one pool for CPU and GPU\n");
     let mut rows = vec![["total".to_owned(), feet.mark(&device.total_memory)]];
@@ -232,7 +233,7 @@ fn modes(device: &DeviceProfile, feet: &mut Footnotes) -> Table {
 }
 
 /// The machine at hand, with notes about what could not be read.
-pub fn detect_text(found: &DetectedDevice) -> String {
+pub fn detect_text(found: &DetectedDevice, columns: Option<usize>) -> String {
     let mode = &found.profile.default_mode;
     let mut rows = vec![[
         "device".to_owned(),
@@ -297,16 +298,15 @@ pub fn detect_text(found: &DetectedDevice) -> String {
         mode.emc.as_ref().map(|clock| clock.value.show()),
     );
     row("memory bandwidth", Some(plain(mode.bandwidth.as_ref())));
-    let mut text = pairs(&rows, "", None);
+    let mut text = Screen::new(columns);
+    text.push_str(&pairs(&rows, "", columns));
     if !found.notes.is_empty() {
         text.push_str("\nNotes\n");
-        let lines = found
-            .notes
-            .iter()
-            .map(|note| format!("  {}: {}\n", note.code, note.text));
-        text.extend(lines);
+        for note in &found.notes {
+            text.prose(&format!("  {}: {}", note.code, note.text));
+        }
     }
-    text
+    text.finish()
 }
 
 fn plain<T: Quantity>(number: Option<&Sourced<T>>) -> String {
@@ -366,14 +366,23 @@ impl Footnotes {
     }
 }
 
-/// Names and values, the values aligned.
+/// Names and values, the values aligned, or below their names on a screen that is too narrow for that.
 fn pairs(rows: &[[String; 2]], indent: &str, columns: Option<usize>) -> String {
     let widths = rows.iter().map(|[name, _]| name.chars().count());
     let width = widths.max().unwrap_or(0);
-    let room = columns.unwrap_or(usize::MAX);
-    let room = room.saturating_sub(indent.len() + width + 2).max(NARROWEST);
+    let screen = columns.unwrap_or(usize::MAX);
+    let room = screen.saturating_sub(indent.len() + width + 2);
     let mut text = String::new();
     for [name, value] in rows {
+        if room < NARROWEST.min(value.chars().count()) {
+            for part in broken(name, screen.saturating_sub(indent.len())) {
+                text.push_str(&format!("{indent}{part}\n"));
+            }
+            for part in broken(value, screen.saturating_sub(indent.len() + 4)) {
+                text.push_str(&format!("{indent}    {part}\n"));
+            }
+            continue;
+        }
         let names = std::iter::once(name.as_str()).chain(std::iter::repeat(""));
         for (name, part) in names.zip(broken(value, room)) {
             text.push_str(&format!("{indent}{name:<width$}  {part}\n"));

@@ -9,7 +9,7 @@ use crate::report::listed;
 use crate::units::{Bytes, tokens};
 
 /// A piece of advice, in a sentence.
-pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
+pub(in crate::report) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
     let (workload, given) = (report.workload, report.launch.given);
     match advice {
         Advice::Changes { scheme, changes } => {

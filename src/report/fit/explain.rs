@@ -83,6 +83,7 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
         ("", Align::Right),
         ("how", Align::Left),
     ])
+    .giving_up(&["bytes"])
     .breaking_last();
     let mut term = |name: &str, bytes: Bytes, how: String| {
         if bytes > Bytes(0) {
@@ -266,8 +267,9 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let bandwidth = mode.bandwidth.as_ref().map_or(0.0, |rate| rate.value.0);
     let clock = mode.gpu.as_ref().map_or(0.0, |clock| clock.value.0);
     let speed = &target.runtime.speed;
-    out.line(format_args!(
-        "\n One token at a depth of {} ({:.0} GB/s, GPU at {:.0} MHz):",
+    out.blank();
+    out.prose(&format!(
+        " One token at a depth of {} ({:.0} GB/s, GPU at {:.0} MHz):",
         workload.prompt_tokens,
         bandwidth / 1e9,
         clock / 1e6,

@@ -31,6 +31,7 @@ use crate::report::planned_for;
 use crate::runtime::profile::Slower;
 use crate::units::{Bytes, counted};
 
+pub(super) use advice::advice_text;
 pub use check::{check_document, differences};
 pub use curves::{document as document_with_curves, with_curves};
 pub use explain::explain;
@@ -39,6 +40,7 @@ pub(super) use json::{device, workload_document};
 pub use markdown::page as markdown;
 pub(super) use quality::document as quality_document;
 pub(super) use spread::{range, spread};
+pub(super) use text::{FEWEST_FORMATS, FORMATS, NOTES, ROWS, around, more_text, refusal_text};
 pub use text::{is_report, painted, text};
 #[cfg(feature = "pages")]
 pub(super) use words::words;

@@ -77,7 +77,7 @@ fn reports<'a>(sides: &'a [Side<'a>]) -> impl Iterator<Item = &'a Report<'a>> {
     sides.iter().filter_map(|side| side.planned.as_ref().ok())
 }
 
-/// The board, then how many fit.
+/// How many fit, then the board.
 fn head(sides: &[Side<'_>]) -> Vec<String> {
     let fit = reports(sides).filter(|report| report.fit.recommended().is_some());
     let fit = fit.count();
@@ -85,12 +85,12 @@ fn head(sides: &[Side<'_>]) -> Vec<String> {
         return Vec::new();
     };
     vec![
-        first.planned_for(),
         format!(
             "{fit} of {} fit with {}",
             sides.len(),
             first.target.runtime.name
         ),
+        first.planned_for(),
     ]
 }
 
@@ -117,6 +117,7 @@ fn table(sides: &[Side<'_>]) -> Table {
         "file",
         "context",
         "max ctx",
+        "memory",
     ]);
     let contexts_differ = contexts(sides).len() > 1;
     for side in sides {

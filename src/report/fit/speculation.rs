@@ -20,7 +20,7 @@ pub(super) fn line(plan: &Plan) -> Option<String> {
     };
     let Some((speed_up, accepted)) = speculation.speed_up.zip(speculation.accepted) else {
         return Some(format!(
-            "Speculation ({word}): no published run states the acceptance; a verification takes {cost:.2} plain steps ({}), so it is faster if it yields more than {cost:.2} tokens (--acceptance){memory}",
+            "Speculation ({word}): faster if a verification yields more than {cost:.2} tokens ({}); no published run says what it yields: --acceptance{memory}",
             two(&speculation.cost),
         ));
     };

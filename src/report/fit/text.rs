@@ -6,10 +6,11 @@ use super::advice::advice_text;
 use super::commands::{self, commands};
 use super::{
     Report, View, energy_budget_text, evidence_text, images, prompt_evidence_text, quality, range,
-    speculation,
+    speculation, throughput,
 };
 use crate::note::{Note, Weight};
 use crate::plan::fit::speeds_by_mode;
+use crate::plan::throughput::Throughput;
 use crate::plan::{Plan, Workload};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
@@ -32,36 +33,70 @@ pub fn is_report(text: &str) -> bool {
 }
 
 /// How many formats the first screen shows, and how few where it has more to say than usual.
-const FORMATS: usize = 4;
-const FEWEST_FORMATS: usize = 2;
+pub(in crate::report) const FORMATS: usize = 4;
+pub(in crate::report) const FEWEST_FORMATS: usize = 2;
 
 /// How many notes the first screen shows at most, a line each.
-const NOTES: usize = 2;
+pub(in crate::report) const NOTES: usize = 2;
 
 /// The lines of a usual terminal, less that of the shell.
-const ROWS: usize = 23;
+pub(in crate::report) const ROWS: usize = 23;
 
-/// The report for a terminal: the verdict, why, the formats around the recommended one, how to make and run it, what to
-/// know.
-pub fn text(report: &Report<'_>, view: View) -> String {
-    let is_whole = view.all || view.explain;
-    let usual = screen(report, view, FORMATS);
-    let excess = usual.rows().saturating_sub(ROWS);
-    if is_whole || excess == 0 {
-        return usual.finish();
-    }
-    let formats = FORMATS.saturating_sub(excess).max(FEWEST_FORMATS);
-    screen(report, view, formats).finish()
+/// What the first screen has room for.
+#[derive(Clone, Copy)]
+struct Room {
+    /// Rows of a table at most.
+    rows: usize,
+    /// Why the format is recommended, and its speed in each power mode.
+    facts: bool,
 }
 
-/// The report with at most so many formats, unless it is to show all.
-fn screen(report: &Report<'_>, view: View, most: usize) -> Screen {
+/// The report for a terminal: the verdict, why, the formats around the recommended one or the numbers of sequences around
+/// the best, how to make and run it, what to know.
+pub fn text(report: &Report<'_>, batches: Option<&Throughput>, view: View) -> String {
+    let is_whole = view.all || view.explain;
+    let usual = Room {
+        rows: FORMATS,
+        facts: true,
+    };
+    let whole = screen(report, batches, view, usual);
+    let excess = whole.rows().saturating_sub(ROWS);
+    if is_whole || excess == 0 {
+        return whole.finish();
+    }
+    let less = Room {
+        rows: FORMATS.saturating_sub(excess).max(FEWEST_FORMATS),
+        facts: excess <= FORMATS - FEWEST_FORMATS,
+    };
+    screen(report, batches, view, less).finish()
+}
+
+/// The report in that room, unless it is to show all.
+fn screen(report: &Report<'_>, batches: Option<&Throughput>, view: View, room: Room) -> Screen {
+    let is_whole = view.all || view.explain;
     let mut out = Screen::new(view.columns);
+    // The whole report has them below.
+    let batches = batches.filter(|_| !is_whole);
+    // Without a number of sequences that fits, that is the verdict.
+    let are_verdict = batches.is_some_and(|found| found.best.is_none());
+    if let Some(found) = batches.filter(|_| are_verdict) {
+        out.prose(&throughput::head(found));
+        out.table(&throughput::table(found, 0..room.rows), " ");
+        if let Some(way_out) = throughput::way_out(found) {
+            out.blank();
+            out.prose(&way_out);
+            return out;
+        }
+        out.push_str("\nOne sequence:\n");
+    }
     let Report {
         model, target, fit, ..
     } = report;
     let recommended = fit.recommended();
     out.prose(&headline(report, recommended));
+    if let Some(found) = batches.filter(|_| !are_verdict) {
+        out.prose(&throughput::head(found));
+    }
     out.prose(&format!(
         "{} ({}, {} parameters) with {}",
         model.name,
@@ -70,18 +105,30 @@ fn screen(report: &Report<'_>, view: View, most: usize) -> Screen {
         target.runtime.name,
     ));
     out.prose(&report.planned_for());
+    let facts = room.facts || is_whole;
     for fact in [
         images::line(report),
         report.fit.recommended().and_then(speculation::line),
-        quality::reason(report),
-        by_power_mode(report),
+        quality::reason(report).filter(|_| facts),
+        facts.then(|| by_power_mode(report)).flatten(),
     ] {
         fact.iter().for_each(|fact| out.prose(fact));
     }
     out.blank();
-    let shown = formats(report, view, most);
-    out.table(&table(report, shown.clone()), " ");
-    out.prose(&legend(report));
+    let mut shown = formats(report, view, room.rows);
+    let mut sequences = 0..0;
+    match batches.filter(|_| !are_verdict) {
+        Some(found) => {
+            shown = 0..0;
+            sequences = around(found.best.unwrap_or(0), found.batches.len(), room.rows);
+            out.table(&throughput::table(found, sequences.clone()), " ");
+            out.prose(&throughput::limit(found));
+        }
+        None => {
+            out.table(&table(report, shown.clone()), " ");
+            out.prose(&legend(report));
+        }
+    }
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least loss first:\n");
         for (index, advice) in report.advice.iter().enumerate() {
@@ -108,7 +155,6 @@ fn screen(report: &Report<'_>, view: View, most: usize) -> Screen {
         // What follows says it beside the numbers.
         notes.retain(|note| !note.is_evidence);
     }
-    let is_whole = view.all || view.explain;
     let told: Vec<&Told> = if is_whole {
         notes.iter().collect()
     } else {
@@ -126,7 +172,9 @@ fn screen(report: &Report<'_>, view: View, most: usize) -> Screen {
             out.clause(&note);
         }
     }
+    let numbers = batches.map_or(0, |found| found.batches.len() - sequences.len());
     let more = [
+        (numbers, "number of sequences", "numbers of sequences"),
         (fit.plans.len() - shown.len(), "format", "formats"),
         (blocks.len() - steps, "way to run it", "ways to run it"),
         (notes.len() - told.len(), "note", "notes"),
@@ -144,13 +192,17 @@ fn formats(report: &Report<'_>, view: View, most: usize) -> Range<usize> {
         return 0..plans;
     }
     let taken = report.fit.choice.taken.or_else(|| smallest_index(report));
-    let taken = taken.unwrap_or(0);
-    let first = taken.saturating_sub(1).min(plans - most);
-    first..first + most
+    around(taken.unwrap_or(0), plans, most)
+}
+
+/// So many rows at most of all, with one before `taken` if there is one.
+pub(in crate::report) fn around(taken: usize, all: usize, most: usize) -> Range<usize> {
+    let first = taken.saturating_sub(1).min(all.saturating_sub(most));
+    first..all.min(first + most)
 }
 
 /// What the flags would show beyond the first screen.
-fn more_text(more: &[(usize, &str, &str)], view: View) -> Option<String> {
+pub(in crate::report) fn more_text(more: &[(usize, &str, &str)], view: View) -> Option<String> {
     let more = more.iter().filter(|(number, ..)| *number > 0);
     let more: Vec<String> = more
         .map(|&(number, one, many)| counted(number, one, many))
@@ -192,7 +244,7 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
             });
             // Why the usual scheme is not recommended.
             let refused = report.fit.wanted().and_then(|wanted| {
-                let why = wanted.refusal()?.text();
+                let why = refusal_text(wanted.refusal()?);
                 let scheme = wanted.assignment.scheme.to_uppercase();
                 Some(format!("; there is room for {scheme}, but {why}"))
             });
@@ -227,6 +279,29 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
             });
             format!("{DOES_NOT_FIT} with {}{lacking}", context(workload))
         }
+    }
+}
+
+/// Why a plan is refused; what to do about it is advice.
+pub(in crate::report) fn refusal_text(refusal: &Note) -> String {
+    match refusal {
+        Note::Allocation {
+            largest,
+            limit,
+            release,
+            lifted: None,
+        } => format!(
+            "one allocation of {largest} is needed, and no driver up to L4T {release} is known to grant more than {limit}"
+        ),
+        Note::Allocation {
+            largest,
+            limit,
+            release,
+            lifted: Some(_),
+        } => format!(
+            "one allocation of {largest} fails on L4T {release}, which grants at most {limit}"
+        ),
+        note => note.text(),
     }
 }
 
@@ -344,7 +419,10 @@ fn legend(report: &Report<'_>) -> String {
     } else {
         ""
     };
+    // The headline says why the wanted format is refused.
+    let wanted = report.fit.wanted().and_then(Plan::refusal);
     let refusal = report.fit.plans.iter().find_map(Plan::refusal);
+    let refusal = refusal.filter(|_| wanted.is_none());
     let refusal = refusal.map(|note| match note {
         Note::Allocation { limit, release, .. } => {
             format!("; {REFUSED}: L4T {release} grants no allocation above {limit}")

@@ -1,5 +1,7 @@
 //! What several sequences at once bring (`--parallel auto`), for people and for scripts.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use super::{bound, range, spread};
@@ -31,7 +33,7 @@ pub fn text(found: &Throughput, runtime: &str, columns: Option<usize>) -> String
     let mut out = Screen::new(columns);
     out.blank();
     out.prose(&head(found));
-    out.table(&table(found), " ");
+    out.table(&table(found, 0..found.batches.len()), " ");
     for sentence in notes(found, runtime) {
         out.prose(&sentence);
     }
@@ -45,7 +47,7 @@ pub fn markdown(found: &Throughput, runtime: &str) -> String {
         &mut out,
         format_args!("\n{}\n", markdown_sentence(&head(found))),
     );
-    out.push_str(&table(found).markdown());
+    out.push_str(&table(found, 0..found.batches.len()).markdown());
     for sentence in notes(found, runtime) {
         line(
             &mut out,
@@ -76,7 +78,8 @@ pub fn document(found: &Throughput) -> Value {
     }))
 }
 
-fn head(found: &Throughput) -> String {
+/// The number of sequences to take.
+pub(super) fn head(found: &Throughput) -> String {
     let within = found.max_latency.map_or(String::new(), |limit| {
         format!(" with at most {} between tokens", seconds(limit.0))
     });
@@ -96,7 +99,21 @@ fn head(found: &Throughput) -> String {
     }
 }
 
-fn table(found: &Throughput) -> Table {
+/// What to change where memory is not what keeps the smallest number of sequences out.
+pub(super) fn way_out(found: &Throughput) -> Option<String> {
+    let first = found.batches.first().filter(|batch| batch.fits)?;
+    let between = first.between()?;
+    let milliseconds = (between.0 * 1e3).ceil();
+    Some(format!(
+        "What to change: {} of {} would take {}, with --max-latency {milliseconds}ms; a smaller format or a faster power mode may be quicker (`--all` has the plan)",
+        counted(first.sequences, "sequence", "sequences"),
+        first.scheme.to_uppercase(),
+        seconds(between.0),
+    ))
+}
+
+/// A line for each of these numbers of sequences.
+pub(super) fn table(found: &Throughput, shown: Range<usize>) -> Table {
     let mut table = Table::new([
         ("", Align::Left),
         ("parallel", Align::Right),
@@ -108,8 +125,9 @@ fn table(found: &Throughput) -> Table {
         ("limit", Align::Left),
         ("FLOP/byte", Align::Right),
     ])
-    .giving_up(&["FLOP/byte", "format", "each"]);
-    for (index, batch) in found.batches.iter().enumerate() {
+    .giving_up(&["FLOP/byte", "format", "each", "limit", "between tokens"]);
+    let batches = found.batches.iter().enumerate();
+    for (index, batch) in batches.skip(shown.start).take(shown.len()) {
         let mark = if found.best == Some(index) {
             "best"
         } else if batch.fits {
@@ -140,19 +158,25 @@ fn each(batch: &Batch) -> Option<f64> {
     Some(1.0 / batch.between()?.0)
 }
 
-fn notes(found: &Throughput, runtime: &str) -> Vec<String> {
-    let mut lines = Vec::new();
+/// From which number of sequences on memory is not the limit.
+pub(super) fn limit(found: &Throughput) -> String {
     let ridge = found.ridge.map_or(String::new(), |ridge| {
         format!(
-            "; by the roofline alone from {} FLOP a byte on",
+            "; by the roofline alone, arithmetic limits from {} FLOP a byte on",
             rate(ridge)
         )
     });
-    lines.push(match found.leaves_memory() {
-        Some(1) => format!("memory does not limit even one sequence{ridge}"),
-        Some(sequences) => format!("memory limits fewer than {sequences} sequences{ridge}"),
-        None => format!("memory limits all of them{ridge}"),
-    });
+    match found.leaves_memory() {
+        Some(1) => format!("memory bandwidth does not limit even one sequence{ridge}"),
+        Some(sequences) => {
+            format!("memory bandwidth limits fewer than {sequences} sequences{ridge}")
+        }
+        None => format!("memory bandwidth limits all of them{ridge}"),
+    }
+}
+
+fn notes(found: &Throughput, runtime: &str) -> Vec<String> {
+    let mut lines = vec![limit(found)];
     lines.push(format!(
         "no batch above {PUBLISHED} is published for any Orin: its range spans separate products and the prompt kernel"
     ));

@@ -33,7 +33,7 @@ pub struct Report<'a> {
 }
 
 /// Models that a table shows unless all are asked for.
-const SHOWN: usize = 20;
+const SHOWN: usize = 10;
 
 impl<'a> Report<'a> {
     /// The models that are listed, the best first.

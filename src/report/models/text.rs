@@ -4,7 +4,7 @@ use super::{RULE, Report, get};
 use crate::catalog::{Ranked, Task};
 use crate::foreign::{fenced, markdown as plain, markdown_sentence};
 use crate::planner::CONTEXT;
-use crate::report::fit::range;
+use crate::report::fit::{NOTES, ROWS, range};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 #[cfg(feature = "pages")]
@@ -29,8 +29,8 @@ pub(in crate::report) fn words(report: &Report<'_>) -> Words {
 /// The ranking for a terminal.
 pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
-    out.prose(&report.planned_for());
     out.prose(&headline(report));
+    out.prose(&report.planned_for());
     if !report.listed().is_empty() {
         out.blank();
         out.table(&table(report), " ");
@@ -39,13 +39,24 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
         out.push_str("\nDoes not fit here:\n");
         out.table(&larger(report), " ");
     }
-    out.blank();
-    for sentence in sentences(report) {
-        out.prose(&sentence);
-    }
     if let Some(best) = report.listed().first() {
-        out.push_str("\nTo get the first, or any other by its id and format:\n");
+        out.blank();
+        out.prose("To get the first, or any other by its id and format:");
         out.line(format_args!("  {}", get(report, best)));
+    }
+    out.blank();
+    for count in counts(report) {
+        out.prose(&count);
+    }
+    let notes = notes(report);
+    let room = ROWS.saturating_sub(out.rows()).clamp(1, NOTES);
+    for note in &notes {
+        if report.all {
+            out.prose(note);
+        }
+    }
+    for note in notes.iter().take(room).filter(|_| !report.all) {
+        out.clause(note);
     }
     out.finish()
 }
@@ -199,6 +210,11 @@ fn larger(report: &Report<'_>) -> Table {
 
 /// What the table does not say.
 fn sentences(report: &Report<'_>) -> Vec<String> {
+    [counts(report), notes(report)].concat()
+}
+
+/// How many more models there are, and where.
+fn counts(report: &Report<'_>) -> Vec<String> {
     let ranking = report.ranking;
     let mut all = Vec::new();
     let more = ranking.runs.len() - report.listed().len();
@@ -230,9 +246,19 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
         };
         all.push(format!("{number} {verb} {what}{way_out}"));
     }
-    if ranking.runs.is_empty() {
+    all
+}
+
+/// How the table is to be read.
+fn notes(report: &Report<'_>) -> Vec<String> {
+    let mut all = Vec::new();
+    if report.ranking.runs.is_empty() {
         return all;
     }
+    all.push(format!(
+        "memory with {} of context, or the model's limit if that is smaller; `orinplan fit` on the model says more",
+        tokens(report.request.workload.context.unwrap_or(CONTEXT)),
+    ));
     let listed = report.listed();
     let mut legend = format!("ranked: {RULE}");
     if listed.iter().any(|ranked| ranked.is_slow()) {
@@ -261,9 +287,5 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    all.push(format!(
-        "memory with {} of context, or the model's limit if that is smaller; `orinplan fit` on the model says more",
-        tokens(report.request.workload.context.unwrap_or(CONTEXT)),
-    ));
     all
 }

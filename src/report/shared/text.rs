@@ -25,7 +25,7 @@ pub(in crate::report) fn words(report: &Report<'_>) -> Words {
 
 /// The place of the verdict among the first sentences.
 #[cfg(feature = "pages")]
-const VERDICT: usize = 1;
+const VERDICT: usize = 0;
 
 /// The ledger for a terminal.
 pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
@@ -66,7 +66,7 @@ pub fn markdown(report: &Report<'_>) -> String {
     out
 }
 
-/// The board, the verdict, then what to do about each model without room.
+/// The verdict, what to do about each model without room, then the board.
 fn head(report: &Report<'_>) -> Vec<String> {
     let together = &report.plan.together;
     let (needed, available) = (together.needed, together.available);
@@ -87,8 +87,9 @@ fn head(report: &Report<'_>) -> Vec<String> {
         };
         format!("DO NOT FIT TOGETHER: {needed} of {available}{short}")
     };
-    let mut lines = vec![report.planned_for(), verdict];
+    let mut lines = vec![verdict];
     lines.extend(report.rows().filter_map(|row| no_room(report, row)));
+    lines.push(report.planned_for());
     lines
 }
 

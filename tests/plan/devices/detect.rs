@@ -176,7 +176,8 @@ fn a_laptop_is_a_host_of_unknown_speed() {
         device.profile.name.contains("i7-1165G7") && device.profile.name.contains("8 logical CPUs")
     );
     assert_eq!(codes(&device), ["bandwidth_unknown"]);
-    let text = report::detect_text(&device);
+    let text = report::detect_text(&device, None);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         text.contains("no speed is predicted") && !text.contains("GPU"),
         "{text}"
@@ -197,7 +198,7 @@ fn a_hostile_tree_keeps_the_published_numbers() {
         codes(&device).contains(&"memory_unread") && codes(&device).contains(&"release_unread")
     );
     for output in [
-        report::detect_text(&device),
+        report::detect_text(&device, None),
         report::detect_json(&device),
         report::show_text(
             &device.profile,
@@ -402,7 +403,7 @@ proptest! {
         }
         match detect(root.path()) {
             Ok(device) => {
-                prop_assert!(!report::detect_text(&device).is_empty());
+                prop_assert!(!report::detect_text(&device, None).is_empty());
                 prop_assert!(device.profile.modes.contains(&device.profile.default_mode));
             }
             Err(error) => prop_assert!(matches!(error, DeviceError::NoMemory)),

@@ -45,7 +45,7 @@ fn a_number_without_a_source_is_refused() {
     check(
         r#"total    = { value = "7607 MiB", source = "tegrastats_nano", trust = "measured""#,
         r#"total    = { value = "7607 MiB", trust = "measured""#,
-        &["line", "missing field `source`"],
+        &["line", "missing key `source`"],
     );
     check(
         r#"bus_bits = { value = 128, source = "spec" }"#,
@@ -161,12 +161,12 @@ fn structure_is_checked() {
         "id = \"Orin Nano\"",
         &["`Orin Nano`", "lower-case"],
     );
-    check("[gpu]", "[graphics]", &["unknown field `graphics`"]);
+    check("[gpu]", "[graphics]", &["there is no key `graphics`"]);
     check("[memory]", "[memory", &["line"]);
     check(
         "trust = \"measured\"",
         "trust = \"guessed\"",
-        &["unknown variant `guessed`"],
+        &["found `guessed`"],
     );
 }
 
@@ -180,9 +180,9 @@ fn control_characters_stay_out_of_messages() {
     check(
         r#"name = "25W""#,
         "name = \"2\\n5W\"\nwatt = 1",
-        &["unknown field `watt`"],
+        &["there is no key `watt`"],
     );
-    check(r#"[gpu]"#, r#"["g\npu"]"#, &["unknown field `g pu`"]);
+    check(r#"[gpu]"#, r#"["g\npu"]"#, &["there is no key `g pu`"]);
 }
 
 #[test]
