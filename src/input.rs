@@ -48,8 +48,16 @@ pub fn in_words(message: &str) -> String {
     ] {
         words = words.replace(name, meaning);
     }
-    for name in ["usize", "u64", "u32", "u16", "u8", "i64", "i32"] {
-        words = words.replace(&format!("expected {name}"), "expected a whole number");
+    for (name, meaning) in [
+        ("u8", "a whole number from 0 to 255"),
+        ("u16", "a whole number from 0 to 65535"),
+        ("u32", "a whole number from 0 to 4294967295"),
+        ("u64", "a whole number from 0 on"),
+        ("usize", "a whole number from 0 on"),
+        ("i32", "a whole number"),
+        ("i64", "a whole number"),
+    ] {
+        words = words.replace(&format!("expected {name}"), &format!("expected {meaning}"));
     }
     for name in ["f64", "f32"] {
         words = words.replace(&format!("expected {name}"), "expected a number");
@@ -415,7 +423,7 @@ mod tests {
             ),
             (
                 "invalid type: string \"auto\", expected u64",
-                "found the text \"auto\", expected a whole number",
+                "found the text \"auto\", expected a whole number from 0 on",
             ),
             (
                 "EOF while parsing a value at line 2 column 0",

@@ -97,7 +97,7 @@ fn reports(path: &str, bytes: usize) -> Option<()> {
         all: true,
         explain: true,
     };
-    report::fit::text(&report, view);
+    report::fit::text(&report, None, view);
     report::fit::markdown(&report);
     if let Some(plan) = fit.plans.first() {
         report::fit::explain(&report, plan, None);

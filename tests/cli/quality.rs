@@ -344,7 +344,7 @@ fn a_file_that_is_none_of_this_model_is_refused() {
     fs::write(&path, "{").unwrap();
     assert_error(
         &run_with(&format!("fit {QWEN} --quality"), &[&path]),
-        &["quality.json", "EOF"],
+        &["quality.json", "ends too early"],
     );
     let missing = directory.path().join("missing.json");
     assert_error(

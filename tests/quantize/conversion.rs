@@ -1,5 +1,6 @@
 //! What conversion does to weights, architecture by architecture, against the rule written out anew.
 
+use orinplan::Planner;
 use serde_json::{Value as Json, json};
 
 use crate::build::{Scratch, Stored, Written, quantize, wave};
@@ -88,8 +89,8 @@ fn a_bias_that_the_configuration_denies_is_refused_unless_it_is_zero() {
         let name = "model.layers.0.self_attn.q_proj.bias".to_owned();
         tensors.push((name, vec![32], value));
         let model = scratch.checkpoint(&config, &tensors);
-        let planned = orinplan::Planner::open(model.to_str().unwrap())
-            .map(|planner| planner.model().tensors.len());
+        let planned =
+            Planner::open(model.to_str().unwrap()).map(|planner| planner.model().tensors.len());
         planned.map_err(|error| error.to_string())
     };
     let refused = with(|index| index as f32).unwrap_err();

@@ -266,11 +266,11 @@ fn a_config_is_an_object_of_sane_size_and_depth() {
         refused(&directory, fragments);
     };
     with(b"[1]", &["config.json", "not the expected JSON"]);
-    with(b"{\"a\":", &["config.json", "EOF"]);
+    with(b"{\"a\":", &["config.json", "ends too early"]);
     with(b"{\"a\":\xff}", &["config.json", "UTF-8"]);
     with(b"", &["config.json", "empty"]);
     let deep = format!("{{\"a\":{}", "[".repeat(1 << 20));
-    with(deep.as_bytes(), &["config.json", "recursion limit"]);
+    with(deep.as_bytes(), &["config.json", "nested too deeply"]);
     with(
         &vec![b' '; (16 << 20) + 1],
         &["config.json", "16777217", "16777216"],

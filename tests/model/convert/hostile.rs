@@ -21,10 +21,16 @@ fn ids_must_be_distinct_and_below_the_vocabulary_size() {
     check_json(|t| t["model"]["vocab"]["x"] = 300.into(), "`x` has id 300");
     check_json(
         |t| t["model"]["vocab"]["x"] = json!(u64::MAX),
-        "expected u32",
+        "expected a whole number from 0 to 4294967295",
     );
-    check_json(|t| t["model"]["vocab"]["x"] = json!(-1), "expected u32");
-    check_json(|t| t["model"]["vocab"]["x"] = json!("7"), "expected u32");
+    check_json(
+        |t| t["model"]["vocab"]["x"] = json!(-1),
+        "expected a whole number from 0 to 4294967295",
+    );
+    check_json(
+        |t| t["model"]["vocab"]["x"] = json!("7"),
+        "expected a whole number from 0 to 4294967295",
+    );
     check_json(
         |t| t["added_tokens"][0]["id"] = json!(4_000_000_000u32),
         "4000000000",
@@ -34,7 +40,10 @@ fn ids_must_be_distinct_and_below_the_vocabulary_size() {
 #[test]
 fn other_kinds_of_tokenizers_are_named() {
     check_json(|t| t["model"]["type"] = "WordPiece".into(), "WordPiece");
-    check_json(|t| t["model"]["vocab"] = 7.into(), "a map of tokens to ids");
+    check_json(
+        |t| t["model"]["vocab"] = 7.into(),
+        "an object of tokens to ids",
+    );
     check_json(|t| t["model"]["merges"] = json!([["a"]]), "two tokens");
     check_json(|t| t["model"]["merges"] = json!([7]), "a merge");
     check_json(|t| t["model"] = Json::Null, "JSON");
