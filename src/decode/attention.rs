@@ -120,7 +120,7 @@ impl<X: Activations> Attention<X> {
             }
         }
         let window = attention.window;
-        let rotated = forward.rope.blocks.has(index, &spec.layers);
+        let rotated = spec.rotates(index);
         // Some norms are as wide as all heads together.
         let norm = |weights: &mut Weights<'_, X>, role: R, heads: usize| {
             let whole = heads * key_width;

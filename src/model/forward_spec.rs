@@ -10,8 +10,6 @@ mod read;
 
 pub(super) use read::read;
 
-use super::spec::Layer;
-
 /// The arithmetic of a forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardSpec {
@@ -165,16 +163,13 @@ pub enum RotatedBlocks {
 }
 
 impl RotatedBlocks {
-    /// Whether block `index` of `layers` is among them.
-    pub fn has(self, index: usize, layers: &[Layer]) -> bool {
+    /// Whether block `index` is among them, of a model that has windows or none.
+    pub(super) fn has(self, index: usize, is_windowed: bool, has_windows: bool) -> bool {
         match self {
             RotatedBlocks::All => true,
             RotatedBlocks::None => false,
             RotatedBlocks::NotEach(nth) => !(index as u64 + 1).is_multiple_of(nth),
-            RotatedBlocks::Windowed => {
-                layers.get(index).is_some_and(Layer::is_windowed)
-                    || !layers.iter().any(Layer::is_windowed)
-            }
+            RotatedBlocks::Windowed => is_windowed || !has_windows,
         }
     }
 }

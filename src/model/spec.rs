@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::checkpoint::{Retrieval, SourceFormat};
-use crate::model::forward_spec::{ForwardSpec, RotatedBlocks};
+use crate::model::forward_spec::ForwardSpec;
 use crate::model::packed::FoldedWeight;
 use crate::model::projector::Projector;
 use crate::model::quirks::Quirks;
@@ -72,12 +72,14 @@ impl ModelSpec {
         self.layers.iter().any(Layer::is_windowed)
     }
 
-    /// The blocks whose queries and keys are rotated by position.
-    pub fn rotated(&self) -> RotatedBlocks {
-        match &self.forward {
+    /// Whether queries and keys of block `index` are rotated by position.
+    pub fn rotates(&self, index: usize) -> bool {
+        let blocks = match &self.forward {
             Ok(forward) => forward.rope.blocks,
             Err(_) => self.quirks.graph.rotated,
-        }
+        };
+        let is_windowed = self.layers.get(index).is_some_and(Layer::is_windowed);
+        blocks.has(index, is_windowed, self.has_windows())
     }
 }
 

@@ -90,10 +90,8 @@ impl ModelPart {
 
     /// Whether a block of it rotates heads by position, so that positions are sent to its device.
     pub(super) fn reads_positions(&self, model: &ModelSpec) -> bool {
-        let rotated = model.rotated();
-        self.numbered(model).any(|(index, layer)| {
-            layer.mixer.attention.is_some() && rotated.has(index, &model.layers)
-        })
+        self.numbered(model)
+            .any(|(index, layer)| layer.mixer.attention.is_some() && model.rotates(index))
     }
 
     /// Whether `tensor` is in it. Factors of rotations are on every device that rotates; blocks behind the last, which

@@ -76,6 +76,15 @@ fn the_text_has_what_has_to_be_known() {
     ] {
         assert!(flat.contains(said), "{said}: {}", text.out);
     }
+    // Where another division may have more context than the printed one.
+    let short = "max ctx: with these blocks";
+    for (more, is_said) in [
+        ("--scheme bf16 --budget 2GiB", true),
+        ("--scheme q4_0", false),
+    ] {
+        let text = run(&format!("fit {QWEN} {TWO} {more}"));
+        assert_eq!(text.out.contains(short), is_said, "{more}: {}", text.out);
+    }
     let markdown = run(&format!("fit {QWEN} {TWO} --format markdown"));
     assert!(markdown.out.contains("| Q4_K_M |"), "{}", markdown.out);
 }

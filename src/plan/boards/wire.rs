@@ -3,7 +3,10 @@
 //! Sources: `ggml/src/ggml-rpc/ggml-rpc.cpp` (protocol 7) for the messages, `ggml/src/ggml-backend.cpp` for what crosses
 //! from one device to the next. Every tensor passes the coordinating program, also from one board to another.
 
-use crate::model::{Attention, Layer, ModelSpec, TensorRole};
+use std::ops::Range;
+
+use crate::model::{Attention, Layer, ModelSpec, RecurrentKind, TensorRole};
+use crate::plan::compute::Gate;
 use crate::plan::kv::{KvSettings, kv_cache_of};
 use crate::plan::part::ModelPart;
 use crate::plan::workload::Workload;
@@ -26,6 +29,8 @@ const AGAIN: u64 = HEAD + 4;
 const GRAPH: u64 = HEAD + 12;
 /// Nodes of a block beside one for each weight and for each norm: rotations, views, the cache, attention, sums.
 const BLOCK_NODES: u64 = 20;
+/// The same for a scan: the parts of its projection, its states, what is stored of them, steps and gate.
+const SCAN_NODES: u64 = 42;
 /// Cells that attention sees come in multiples of this (`llama_kv_cache::get_n_kv`): with each further one the graph is
 /// new.
 const CELLS: u64 = 256;
@@ -78,7 +83,14 @@ impl Remote<'_> {
             .find_map(|window| window)
             .is_some_and(|window| depth < self.settings.window_cells(window));
         let caches = u64::from(has_full) + u64::from(grows);
-        step.to += Bytes(self.graph().saturating_mul(caches) / CELLS);
+        step.to += match self.cuts() {
+            [false, false] => Bytes(self.graph().saturating_mul(caches) / CELLS),
+            // Neither of two graphs that take turns is the one before. The one behind the cut describes again what it is
+            // computed from, about half; the one before it is short.
+            [_, true] => Bytes(self.graph().saturating_mul(3) / 2),
+            [true, false] if self.gates()[0].is_some() => Bytes(self.graph().saturating_mul(3) / 2),
+            [true, false] => Bytes(self.graph()),
+        };
         step
     }
 
@@ -123,6 +135,12 @@ impl Remote<'_> {
         if self.part.reads_positions(self.model) {
             to += SET + tokens.saturating_mul(4);
         }
+        // Where states are, for scans also those of the pass alone.
+        let mixers = self.part.layers_of(self.model).iter();
+        let kinds = mixers.filter_map(|layer| Some(layer.mixer.recurrent.as_ref()?.kind));
+        let is_scan = |kind| matches!(kind, RecurrentKind::Scan | RecurrentKind::StateSpace);
+        let places = kinds.map(|kind| 1 + u64::from(is_scan(kind))).max();
+        to += places.unwrap_or(0) * (SET + self.settings.sequences().saturating_mul(4));
         for window in [None, Some(())] {
             let Some(attention) = self.attention(window.is_some()) else {
                 continue;
@@ -143,9 +161,20 @@ impl Remote<'_> {
         } else {
             self.model.dims.hidden.saturating_mul(tokens)
         };
+        let mut from = ANSWER + answer.saturating_mul(4);
+        let [before, own] = self.gates();
+        if let Some(gate) = before {
+            // It copies the gate of the last block before it, in a graph beside its own.
+            to += AGAIN + SET + gate.spread(tokens) + GET;
+            from += ANSWER + gate.bytes(tokens);
+        }
+        if let Some(gate) = own {
+            to += AGAIN + SET + gate.bytes(tokens) + GET;
+            from += ANSWER + gate.spread(tokens);
+        }
         Traffic {
             to: Bytes(to + GET),
-            from: Bytes(ANSWER + answer.saturating_mul(4)),
+            from: Bytes(from),
         }
     }
 
@@ -162,9 +191,35 @@ impl Remote<'_> {
             .filter(|tensor| tensor.role.info().stem.contains("norm"));
         let (weights, norms) = (tensors.count() as u64, norms.count() as u64);
         let blocks = self.part.layers.len() as u64;
-        let nodes = blocks * BLOCK_NODES + weights + norms;
+        let has_scan = |layer: &&Layer| layer.mixer.recurrent.is_some();
+        let scans = self
+            .part
+            .layers_of(self.model)
+            .iter()
+            .filter(has_scan)
+            .count() as u64;
+        let nodes = (blocks - scans) * BLOCK_NODES + scans * SCAN_NODES + weights + norms;
         let described = nodes + weights + blocks * 2 + 5;
         GRAPH - AGAIN + nodes.saturating_mul(8) + described.saturating_mul(TENSOR)
+    }
+
+    /// Whether its graph is cut in two near its beginning and near its end: the states of a scan or a convolution are read
+    /// before the last block of the board before it has ended.
+    fn cuts(&self) -> [bool; 2] {
+        let Range { start, end } = self.part.layers;
+        let reads_first = |index: usize| {
+            let mixer = self.model.layers.get(index).map(|layer| &layer.mixer);
+            let mixer = mixer.filter(|mixer| mixer.attention.is_none());
+            let kind = mixer.and_then(|mixer| Some(mixer.recurrent.as_ref()?.kind));
+            kind.is_some_and(|kind| kind != RecurrentKind::DeltaNet)
+        };
+        [start, end].map(|at| at > 0 && reads_first(at))
+    }
+
+    /// The gate of the last block before it and of its own last one, where the device behind copies them.
+    fn gates(&self) -> [Option<Gate>; 2] {
+        let Range { start, end } = self.part.layers;
+        [start, end].map(|end| Gate::copied_behind(self.model, end.checked_sub(1)?))
     }
 
     fn cells(&self, depth: u64) -> u64 {

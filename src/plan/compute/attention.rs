@@ -62,7 +62,7 @@ impl Builder<'_> {
             self.fused_qkv(attention, &inputs, normed)
         } else {
             let turned = Turned {
-                positions: self.rotated.has(index, &self.model.layers),
+                positions: self.model.rotates(index),
                 norms: fusion.head_norms,
             };
             self.separate_qkv(attention, &inputs, normed, fusion.gated_query, turned)

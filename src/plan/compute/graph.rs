@@ -6,8 +6,9 @@
 
 use super::ComputeBackend;
 use super::fusion::{BlockNorms, Fusion, fusions};
+use super::gate::Gate;
 use super::tensors::{Graph, Id, Pool};
-use crate::model::{Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, RotatedBlocks};
+use crate::model::{Attention, Cache, FeedForward, Layer, Mixer, ModelSpec};
 use crate::plan::kv::{self, KvSettings};
 use crate::plan::part::ModelPart;
 
@@ -42,12 +43,12 @@ pub(super) struct Builder<'m> {
     /// Tokens of the pass.
     pub(super) tokens: u64,
     pub(super) positions: Id,
-    /// The layers whose heads are rotated by them.
-    pub(super) rotated: RotatedBlocks,
     /// Inputs of layers that see the whole context.
     pub(super) full: Option<CacheInputs>,
     /// Inputs of windowed layers.
     pub(super) window: Option<CacheInputs>,
+    /// The gate of the layer that is computed now, if the next device copies it.
+    pub(super) gate_copied_behind: Option<Id>,
 }
 
 /// Passes that llama.cpp's scheduler prepares while earlier ones run, where a model is on several devices
@@ -84,7 +85,6 @@ pub(super) fn graph(
         let ids = graph.input(tokens.saturating_mul(4));
         graph.own(f32_bytes(per_layer, tokens), &[ids])
     });
-    let rotated = model.rotated();
     // An encoder adds a table of positions before its first layer.
     let has_positions = model.is_encoder() || ModelPart::whole(model).reads_positions(model);
     let mut positions = match has_positions {
@@ -132,6 +132,13 @@ pub(super) fn graph(
         }
     }
 
+    let before = part.layers.start.checked_sub(1).filter(|_| is_split);
+    if let Some(gate) = before.and_then(|index| Gate::copied_behind(model, index)) {
+        // What the layer before needs, and this device copies.
+        let spread = graph.input(gate.spread(tokens));
+        let copied = graph.own(gate.bytes(tokens), &[spread]);
+        graph.store(&[copied]);
+    }
     if let Some([rows, ..]) = mixed.filter(|_| part.layers.start == 0) {
         let joined = graph.own(f32_bytes(model.dims.hidden, tokens), &[rows]);
         graph.keep(joined);
@@ -146,9 +153,9 @@ pub(super) fn graph(
         fusions: fusions(model),
         tokens,
         positions,
-        rotated,
         full,
         window,
+        gate_copied_behind: None,
     };
     let last = if model.dims.streams > 1 {
         builder.stacked_layers(embedded, per_layer, output_rows, rows)
@@ -288,6 +295,11 @@ impl Builder<'_> {
         let late = order.late_rows;
         let mut stream = embedded;
         for (index, layer) in self.part.numbered(model) {
+            if index + 1 == self.part.layers.end && !self.part.is_whole() {
+                let gate = Gate::copied_behind(model, index);
+                self.gate_copied_behind =
+                    gate.map(|gate| self.graph.input(gate.bytes(self.tokens)));
+            }
             let norms = self.fusions.get(index).map_or(BlockNorms::Own, |f| f.norms);
             if norms == BlockNorms::One
                 && let Some(attention) = &layer.mixer.attention

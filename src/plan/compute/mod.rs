@@ -14,11 +14,13 @@ mod attention;
 mod encoder;
 mod feed_forward;
 mod fusion;
+mod gate;
 mod graph;
 mod recurrent;
 mod tensors;
 
 pub use encoder::{EncoderCompute, encoder};
+pub(in crate::plan) use gate::Gate;
 
 use crate::model::ModelSpec;
 use crate::plan::kv::KvSettings;

@@ -3,13 +3,11 @@
 //! Sources: `lfm2.cpp`, `mamba-base.cpp`, `qwen3next.cpp`, `delta-net-base.cpp` in `src/models` of
 //! llama.cpp.
 
+use super::gate::SCAN_WINDOW;
 use super::graph::Builder;
 use super::tensors::Id;
 use crate::model::{Recurrent, RecurrentKind, TensorRole};
 
-/// Columns that a convolution before a scan keeps from earlier tokens: every published Mamba and delta net has a kernel of
-/// four.
-const SCAN_WINDOW: u64 = 3;
 /// Rows of a delta net's state matrix: 128 in every published one.
 const DELTA_STATE: u64 = 128;
 
@@ -26,6 +24,18 @@ impl Builder<'_> {
         };
         let hidden = self.each_token(self.model.dims.hidden);
         self.graph.own(hidden, &[mixed])
+    }
+
+    /// The gate in `projected`, copied here or by the device of the next layer.
+    fn gate(&mut self, bytes: u64, projected: Id) -> Id {
+        let gate = self.graph.slice(bytes, projected);
+        match self.gate_copied_behind {
+            Some(copied) => {
+                self.graph.store(&[gate]);
+                copied
+            }
+            None => self.graph.own(bytes, &[gate]),
+        }
     }
 
     /// Bytes of `elements` F32 for each sequence.
@@ -80,8 +90,7 @@ impl Builder<'_> {
         let scanned = self.graph.own(inner.saturating_add(state), &[input]);
         let new = self.graph.slice(state, scanned);
         self.graph.store(&[new]);
-        let gate = self.graph.slice(inner, projected);
-        let gate = self.graph.own(inner, &[gate]);
+        let gate = self.gate(inner, projected);
         let result = self.graph.slice(inner, scanned);
         let skipped = self.graph.own(inner, &[input]);
         let result = self.graph.in_place(&[skipped, result]);
@@ -124,8 +133,7 @@ impl Builder<'_> {
         let result = self.graph.slice(inner, scanned);
         let skipped = self.graph.own(inner, &[convolved]);
         let result = self.graph.in_place(&[skipped, result]);
-        let gate = self.graph.slice(inner, projected);
-        let gate = self.graph.own(inner, &[gate]);
+        let gate = self.gate(inner, projected);
         self.graph.own(inner, &[gate, result])
     }
 

@@ -511,6 +511,28 @@ fn buffers_of_stages_are_llama_cpps() {
     }
 }
 
+/// Logged by b11434 for two layers of Mamba 1.
+#[test]
+fn a_scan_before_another_lends_its_gate() {
+    let scan = Recurrent {
+        kind: RecurrentKind::Scan,
+        conv_elements: 3 * 512,
+        state_elements: 16 * 512,
+        inner: 2 * 512,
+    };
+    let mut model = hybrid(shape(2, [256, 512], [4, 2, 64], 0).model(), &[], &scan);
+    for layer in &mut model.layers {
+        layer.feed_forward = FeedForward::None;
+    }
+    let settings = KvSettings::default();
+    for (layers, expected) in [(0..1, 16.06), (1..2, 15.54)] {
+        let part = ModelPart::apart(&model, layers);
+        let found =
+            mib(compute_part(&model, &settings, 1, ComputeBackend::Cpu, &part).device_bytes);
+        assert!((found - expected).abs() < 0.06, "{found:.3} for {expected}");
+    }
+}
+
 #[test]
 fn absurd_models_and_settings_do_not_panic() {
     let huge = u64::MAX;

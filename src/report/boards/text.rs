@@ -21,17 +21,21 @@ use crate::units::tokens;
 /// The report for a terminal: the verdict, the boards, the formats around the one to take, what each board does, the lines
 /// to paste, what to know.
 pub fn text(report: &Report<'_>, view: View) -> String {
-    let usual = screen(report, view, FORMATS);
+    let usual = screen(report, view, FORMATS, true);
     let excess = usual.rows().saturating_sub(ROWS);
     if view.all || excess == 0 {
         return usual.finish();
     }
     let formats = FORMATS.saturating_sub(excess).max(FEWEST_FORMATS);
-    screen(report, view, formats).finish()
+    let fewer = screen(report, view, formats, true);
+    if fewer.rows() <= ROWS {
+        return fewer.finish();
+    }
+    screen(report, view, formats, false).finish()
 }
 
-/// The report with at most so many formats, unless it is to show all.
-fn screen(report: &Report<'_>, view: View, most: usize) -> Screen {
+/// The report with at most so many formats, unless it is to show all, with or without a line below them.
+fn screen(report: &Report<'_>, view: View, most: usize, legend: bool) -> Screen {
     let mut out = Screen::new(view.columns);
     for sentence in head(report) {
         out.prose(&sentence);
@@ -44,6 +48,9 @@ fn screen(report: &Report<'_>, view: View, most: usize) -> Screen {
     };
     out.blank();
     out.table(&formats(report, shown.clone()), " ");
+    if let Some(said) = largest_context(report).filter(|_| legend) {
+        out.prose(&said);
+    }
     if let Some((_, split, _)) = report.shown() {
         out.blank();
         out.table(&boards(report, split), " ");
@@ -117,6 +124,9 @@ pub fn markdown(report: &Report<'_>) -> String {
         );
     }
     out.push_str(&formats(report, 0..report.rows().count()).markdown());
+    if let Some(said) = largest_context(report) {
+        line(&mut out, format_args!("\n{}.", markdown_sentence(&said)));
+    }
     if let Some((_, split, _)) = report.shown() {
         out.push('\n');
         out.push_str(&boards(report, split).markdown());
@@ -156,7 +166,10 @@ pub(in crate::report) fn words(report: &Report<'_>) -> Words {
         facts: head(report).split_off(1),
         advice: advice::texts(report),
         commands: blocks.map(|block| (block.title, block.lines)).collect(),
-        notes: notes(report),
+        notes: largest_context(report)
+            .into_iter()
+            .chain(notes(report))
+            .collect(),
     }
 }
 
@@ -380,7 +393,6 @@ fn notes(report: &Report<'_>) -> Vec<String> {
         all.extend(lines::notes(report));
     }
     if let Some((plan, split, _)) = report.shown() {
-        all.extend(largest_context(report, split));
         all.extend(in_flight(report, split));
         all.extend(wire(report, split));
         all.extend(evidence(report, plan));
@@ -410,14 +422,14 @@ fn wire(report: &Report<'_>, split: &Split) -> Option<String> {
     ))
 }
 
-/// For which division the largest context holds.
-fn largest_context(report: &Report<'_>, split: &Split) -> Option<String> {
+/// For which division the largest context holds, where another may have more.
+fn largest_context(report: &Report<'_>) -> Option<String> {
+    let (_, split, _) = report.shown()?;
     let model = report.planner.model().dims.context;
     let limit = model.saturating_mul(report.cluster.alone.workload.parallel.max(1));
     let is_planned = report.asked.layers.is_none() && split.fits();
     (is_planned && (1..limit).contains(&split.max_context)).then(|| {
-        "max ctx holds for the blocks printed: a longer --context is divided anew and may fit"
-            .to_owned()
+        "max ctx: with these blocks; a longer --context is divided anew and may fit".to_owned()
     })
 }
 

@@ -119,8 +119,9 @@ fn no_room(report: &Report<'_>, row: MemberRow<'_>) -> Option<String> {
     let (name, plan) = (&row.asked.name, &row.member.plan);
     Some(match &row.place.unload {
         Some(places) if !places.is_empty() => format!(
-            "{name} does not fit beside {}: unload that first, then {name} loads in {}",
+            "{name} does not fit beside {}: unload {} first, then {name} loads in {}",
             report.names(places).join(" and "),
+            if places.len() == 1 { "that" } else { "those" },
             seconds(report.load_time(row).0)
         ),
         _ => {

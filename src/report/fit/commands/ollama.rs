@@ -65,7 +65,8 @@ fn from(report: &Report<'_>, plan: &Plan) -> Vec<String> {
     match (file, &report.checkpoint.origin) {
         (None, origin) => vec![origin.text().to_owned()],
         // Without `./` a file name would be read as the name of a model.
-        (Some(file), _) => [Some(file), names::projector(report)]
+        // A directory has its image encoder in it.
+        (Some(file), _) => [Some(file), names::projector(report).filter(|_| is_gguf)]
             .into_iter()
             .flatten()
             .map(|file| {
