@@ -14,11 +14,13 @@ use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::hparams::HParams;
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
 /// Queries and keys have norms without weights.
 pub(super) static LLAMA4: Arch = Arch {
+    quirks: Quirks::NONE.vllm_reorders_heads(),
     name: "llama4",
     classes: &["Llama4ForConditionalGeneration", "Llama4ForCausalLM"],
     model_types: &["llama4", "llama4_text"],
