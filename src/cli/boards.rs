@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::args::{FitArgs, Parallel, ReportFormat};
-use super::{Outcome, output, remote, request, saved};
+use super::{Outcome, output, pages, remote, request, saved};
 use crate::foreign;
 use crate::planner::ClusterRequest;
 use crate::report::{self, boards, fit};
@@ -24,9 +24,7 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
         );
     }
     let form = args.report.format();
-    if form.is_page() {
-        bail!("--boards has no page: use --format text, markdown or json");
-    }
+    pages::check(&args.report.figure, form)?;
     let saved = args.report.check.as_deref();
     let saved = saved
         .map(|path| saved::read(path, boards::SCHEMA))
@@ -59,7 +57,10 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
     let text = match form {
         ReportFormat::Json => report::json(&document),
         ReportFormat::Markdown => foreign::lines(&boards::markdown(&report)),
-        _ => foreign::lines(&boards::text(&report, request::view(args))),
+        ReportFormat::Html | ReportFormat::Svg => {
+            pages::rendered(&report::html::boards(&report), form, &args.report.figure)?
+        }
+        ReportFormat::Text => foreign::lines(&boards::text(&report, request::view(args))),
     };
     output::deliver(args.report.output.as_deref(), &text)?;
     Ok(if cluster.choice.taken.is_some() {

@@ -55,7 +55,9 @@ pub enum ConvertError {
          own beside its config.json"
     )]
     NoProcessor { key: &'static str },
-    #[error("config.json: `{key}` is missing; conversion needs it")]
+    #[error(
+        "config.json has no usable `{key}`, which conversion needs; use the config.json that belongs to these weights"
+    )]
     MissingKey { key: String },
     #[error("config.json: `{key}` is {found}; it must be {expected}")]
     BadValue {

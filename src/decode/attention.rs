@@ -15,9 +15,7 @@ use super::rope::Frequencies;
 use super::state::{AttentionLayouts, LayerState, Pass};
 use super::weights::Weights;
 use crate::dtype::Dtype;
-use crate::model::{
-    self, Cache, ForwardSpec, Layer, ModelSpec, RotatedBlocks, Temperature, TensorRole as R,
-};
+use crate::model::{self, Cache, ForwardSpec, Layer, ModelSpec, Temperature, TensorRole as R};
 
 /// Softmax attention.
 pub(super) struct Attention<X: Activations> {
@@ -122,12 +120,7 @@ impl<X: Activations> Attention<X> {
             }
         }
         let window = attention.window;
-        let rotated = match forward.rope.blocks {
-            RotatedBlocks::All => true,
-            RotatedBlocks::None => false,
-            RotatedBlocks::NotEach(nth) => !(index as u64 + 1).is_multiple_of(nth),
-            RotatedBlocks::Windowed => window.is_some() || !has_windows(&spec.layers),
-        };
+        let rotated = forward.rope.blocks.has(index, &spec.layers);
         // Some norms are as wide as all heads together.
         let norm = |weights: &mut Weights<'_, X>, role: R, heads: usize| {
             let whole = heads * key_width;
@@ -314,12 +307,6 @@ fn slopes(slope: f32, heads: usize) -> Vec<f32> {
         Some(odd) => between.powi(2 * odd as i32 + 1),
     };
     (0..heads).map(of_head).collect()
-}
-
-/// Whether any block has a window.
-fn has_windows(layers: &[Layer]) -> bool {
-    let mut attention = layers.iter().filter_map(|l| l.mixer.attention.as_ref());
-    attention.any(|a| a.window.is_some())
 }
 
 /// The block whose cache block `index` reads: its own, or that of the last block before the shared

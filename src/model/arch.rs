@@ -41,6 +41,16 @@ pub(super) struct Arch {
     pub loader: Loader,
 }
 
+impl Arch {
+    /// Its special cases in runtimes, with what its forward pass says of the graph.
+    pub(super) fn all_quirks(&self) -> Quirks {
+        match &self.forward {
+            Some(traits) => self.quirks.rotated(traits.rotated),
+            None => self.quirks,
+        }
+    }
+}
+
 /// An architecture that shares its Hugging Face class with another.
 pub(super) struct Variant {
     /// The name of the architecture that lists the class.

@@ -83,17 +83,16 @@ pub(super) fn shape_params(
             found: found.to_owned(),
         });
     }
+    let lacking = |key: &str| ModelError::RopeKey {
+        key: key.to_owned(),
+    };
     let long = |rope: &Json| rope.get("long_factor").is_some_and(|list| list.is_array());
     if matches!(rope_type, Some("longrope" | "su")) && !rope.is_some_and(long) {
-        return Err(ModelError::MissingKey {
-            key: "rope_scaling.long_factor".to_owned(),
-        });
+        return Err(lacking("long_factor"));
     }
     let scaled = |rope: &Json| rope.get("factor").is_some() || long(rope);
     if rope_type.is_none() && rope.is_some_and(scaled) {
-        return Err(ModelError::MissingKey {
-            key: "rope_scaling.rope_type".to_owned(),
-        });
+        return Err(lacking("rope_type"));
     }
     let needed: &[&str] = match rope_type {
         Some("llama3") => &["factor", "low_freq_factor", "high_freq_factor"],
@@ -102,9 +101,7 @@ pub(super) fn shape_params(
     };
     let lacks = |name: &&&str| rope.is_some_and(|rope| rope.get(name).is_none_or(Json::is_null));
     if let Some(name) = needed.iter().find(lacks) {
-        return Err(ModelError::MissingKey {
-            key: format!("rope_scaling.{name}"),
-        });
+        return Err(lacking(name));
     }
     let rope_factors = match rope_type {
         Some("llama3" | "proportional") => head_dim / 2,

@@ -10,6 +10,8 @@ mod read;
 
 pub(super) use read::read;
 
+use super::spec::Layer;
+
 /// The arithmetic of a forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardSpec {
@@ -160,6 +162,21 @@ pub enum RotatedBlocks {
     Windowed,
     /// None.
     None,
+}
+
+impl RotatedBlocks {
+    /// Whether block `index` of `layers` is among them.
+    pub fn has(self, index: usize, layers: &[Layer]) -> bool {
+        match self {
+            RotatedBlocks::All => true,
+            RotatedBlocks::None => false,
+            RotatedBlocks::NotEach(nth) => !(index as u64 + 1).is_multiple_of(nth),
+            RotatedBlocks::Windowed => {
+                layers.get(index).is_some_and(Layer::is_windowed)
+                    || !layers.iter().any(Layer::is_windowed)
+            }
+        }
+    }
 }
 
 /// Which elements of a head are rotated as a pair.

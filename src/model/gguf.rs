@@ -99,7 +99,7 @@ pub(super) fn read(
         stored: Vec::new(),
         name: checkpoint.name.clone(),
         quirks: match (known, arch) {
-            (Some(arch), _) => arch.quirks,
+            (Some(arch), _) => arch.all_quirks(),
             (None, as_if) => as_if.map_or(Quirks::NONE, |arch| arch.quirks.assumed()),
         },
         parameters: tensors

@@ -134,7 +134,7 @@ pub(super) fn read(
         },
         quirks: match assumed {
             Some(_) => arch.quirks.assumed(),
-            None => arch.quirks,
+            None => arch.all_quirks(),
         },
         parameters,
         dims,

@@ -168,5 +168,5 @@ pub(super) fn loader(name: &str) -> Option<&'static Loader> {
 /// The quirks of the architecture with GGUF's name `name`.
 #[cfg(test)]
 pub(crate) fn quirks_of(name: &str) -> super::Quirks {
-    Arch::of_gguf(name).map_or(super::Quirks::NONE, |arch| arch.quirks)
+    Arch::of_gguf(name).map_or(super::Quirks::NONE, Arch::all_quirks)
 }

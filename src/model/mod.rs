@@ -210,6 +210,20 @@ pub enum ModelError {
         /// The type in config.json.
         found: String,
     },
+    /// Rotary parameters that lack one of their values.
+    #[error(
+        "config.json scales rotary positions without `rope_scaling.{key}`; use the config.json that belongs to these weights"
+    )]
+    RopeKey {
+        /// The key that is missing.
+        key: String,
+    },
+    /// A list of the blocks' kinds that is not one of this model.
+    #[error("config.json: {what}; use the config.json that belongs to these weights")]
+    BlockKinds {
+        /// What is wrong with it.
+        what: String,
+    },
     /// A weight of integers without a scale.
     #[error(
         "tensor `{tensor}` is stored as {} without a scale, so its numbers are not weights; use the checkpoint \

@@ -1,6 +1,8 @@
 //! Special cases of llama.cpp and MLC for single architectures, as data that plans, type rules and checks read instead
 //! of comparing names.
 
+use super::forward_spec::RotatedBlocks;
+
 /// The special cases of an architecture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quirks {
@@ -26,6 +28,8 @@ pub struct GraphOrder {
     pub residual_first_mixer: bool,
     /// The same for the feed-forward.
     pub residual_first_feed_forward: bool,
+    /// The blocks whose queries and keys are rotated by position, where the file does not say.
+    pub rotated: RotatedBlocks,
 }
 
 /// Special cases by architecture in `src/llama-quant.cpp` of llama.cpp.
@@ -58,6 +62,7 @@ impl Quirks {
             late_rows: false,
             residual_first_mixer: false,
             residual_first_feed_forward: false,
+            rotated: RotatedBlocks::All,
         },
         types: TypeQuirks {
             recurrent_blocks_have_heads: false,
@@ -81,6 +86,14 @@ impl Quirks {
             vllm_reorders_heads: true,
             ..self
         }
+    }
+
+    pub(super) const fn rotated(self, rotated: RotatedBlocks) -> Quirks {
+        let graph = GraphOrder {
+            rotated,
+            ..self.graph
+        };
+        Quirks { graph, ..self }
     }
 
     pub(super) const fn mlc_template(self, name: &'static str) -> Quirks {

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::checkpoint::{Retrieval, SourceFormat};
-use crate::model::forward_spec::ForwardSpec;
+use crate::model::forward_spec::{ForwardSpec, RotatedBlocks};
 use crate::model::packed::FoldedWeight;
 use crate::model::projector::Projector;
 use crate::model::quirks::Quirks;
@@ -66,6 +66,19 @@ impl ModelSpec {
             .filter_map(|l| l.mixer.attention.as_ref());
         attentions.any(|attention| attention.cache == Cache::None)
     }
+
+    /// Whether any block has a window.
+    pub fn has_windows(&self) -> bool {
+        self.layers.iter().any(Layer::is_windowed)
+    }
+
+    /// The blocks whose queries and keys are rotated by position.
+    pub fn rotated(&self) -> RotatedBlocks {
+        match &self.forward {
+            Ok(forward) => forward.rope.blocks,
+            Err(_) => self.quirks.graph.rotated,
+        }
+    }
 }
 
 /// Dimensions that hold for the whole model.
@@ -94,6 +107,14 @@ pub struct Layer {
     pub mixer: Mixer,
     /// What mixes channels.
     pub feed_forward: FeedForward,
+}
+
+impl Layer {
+    /// Whether its attention has a window.
+    pub fn is_windowed(&self) -> bool {
+        let attention = self.mixer.attention.as_ref();
+        attention.is_some_and(|attention| attention.window.is_some())
+    }
 }
 
 /// What mixes tokens in a block. A block can hold both (falcon-h1 runs them side by side).

@@ -8,6 +8,7 @@ use super::hparams::{FLAGS, HParams, Key, truth};
 use super::lookup::StatedNames;
 use super::spec::Layer;
 use super::{ModelError, families};
+use crate::units::counted;
 
 pub(super) fn check(
     arch: &Arch,
@@ -135,18 +136,22 @@ pub(super) fn check_blocks(
 ) -> Result<(), ModelError> {
     let contradiction = |what| Err(ModelError::Contradiction { what });
     if let Some(kinds) = hparams.json("layer_types").filter(|kinds| !kinds.is_null()) {
-        let kinds = kinds.as_array().map_or(&[][..], Vec::as_slice);
+        let wrong = |what| Err(ModelError::BlockKinds { what });
+        let Some(kinds) = kinds.as_array() else {
+            return wrong("`layer_types` is not a list with a kind for each block".to_owned());
+        };
         if kinds.len() < layers.len() {
-            let (listed, blocks) = (kinds.len(), layers.len());
-            return contradiction(format!(
-                "`layer_types` lists {listed} blocks, but there are {blocks},"
+            return wrong(format!(
+                "`layer_types` lists {} for {}",
+                counted(kinds.len() as u64, "kind", "kinds"),
+                counted(layers.len() as u64, "block", "blocks"),
             ));
         }
         let mut blocks = kinds.iter().zip(layers).enumerate();
         if let Some((block, (kind, _))) = blocks.find(|(_, (kind, layer))| !is_of(layer, kind)) {
-            let architecture = arch.name;
-            return contradiction(format!(
-                "`layer_types` says {kind} of block {block}, which is none of a {architecture} there,"
+            return wrong(format!(
+                "block {block} is {kind} by `layer_types`, but {} has no such block there",
+                arch.name,
             ));
         }
     }

@@ -88,6 +88,14 @@ impl ModelPart {
         self.layers.clone().zip(self.layers_of(model))
     }
 
+    /// Whether a block of it rotates heads by position, so that positions are sent to its device.
+    pub(super) fn reads_positions(&self, model: &ModelSpec) -> bool {
+        let rotated = model.rotated();
+        self.numbered(model).any(|(index, layer)| {
+            layer.mixer.attention.is_some() && rotated.has(index, &model.layers)
+        })
+    }
+
     /// Whether `tensor` is in it. Factors of rotations are on every device that rotates; blocks behind the last, which
     /// draft tokens, are where the last is.
     pub fn has(&self, tensor: &Tensor) -> bool {

@@ -82,11 +82,11 @@ pub enum ValidateError {
         problem: String,
     },
     /// The server lists no model, or several.
-    #[error("{url} serves {found}; name one of them with --served-model")]
+    #[error("{url} {found} with --served-model")]
     WhichModel {
         /// What was asked.
         url: String,
-        /// What it serves.
+        /// What it serves, and what to name.
         found: String,
     },
     /// Too few tokens came for a rate.

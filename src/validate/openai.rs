@@ -97,10 +97,9 @@ fn only_model(server: &Server, listed: &Value) -> Result<String, ValidateError> 
         [only] => Ok(only.to_owned()),
         _ => Err(ValidateError::WhichModel {
             url: server.url("/v1/models"),
-            found: if ids.is_empty() {
-                "no model that it names".to_owned()
-            } else {
-                one_line(&ids.join(", "))
+            found: match ids.is_empty() {
+                true => "lists no model; start it with one, or name it".to_owned(),
+                false => format!("serves {}; name one of them", one_line(&ids.join(", "))),
             },
         }),
     }

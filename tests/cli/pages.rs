@@ -18,6 +18,11 @@ fn a_page_shows_its_document_and_loads_nothing() {
         (too_large, 1),
         (board, 0),
         (format!("models {BOARD}"), 0),
+        (format!("fit {QWEN} --boards 2xorin-nano-8gb"), 0),
+        (
+            format!("fit {QWEN} --boards orin-nx-16gb,orin-nano-8gb --budget 600MB"),
+            1,
+        ),
     ] {
         let page = says(exit, &format!("{words} --format html"));
         assert!(page.len() < 300_000, "{words}: {}", page.len());

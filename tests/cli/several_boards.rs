@@ -167,7 +167,7 @@ fn what_cannot_be_divided_is_refused_with_the_reason() {
         (format!("fit {QWEN} {TWO} --link wifi"), "2.5gbe"),
         (format!("fit {QWEN} {TWO} --rpc a"), "50052"),
         (format!("fit {QWEN} {QWEN} {TWO}"), "one model"),
-        (format!("fit {QWEN} {TWO} --format html"), "no page"),
+        (format!("fit {QWEN} {TWO} --figure memory"), "--format svg"),
         (format!("fit {QWEN} {TWO} --draft lookup"), "--draft"),
         (format!("fit {QWEN} --link 1gbe"), "--boards"),
         (

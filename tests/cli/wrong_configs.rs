@@ -263,7 +263,7 @@ fn values_of_another_type_and_sizes_that_no_model_has_are_refused() {
         (json!({"num_key_value_heads": 0}), "`num_key_value_heads`"),
         (
             json!({"layer_types": vec!["full_attention"; 3]}),
-            "`layer_types` lists 3 blocks",
+            "`layer_types` lists 3 kinds for 4 blocks",
         ),
         (
             json!({"layer_types": ["full_attention", "full_attention", "full_attention", "wide"]}),

@@ -147,7 +147,7 @@ fn the_model_must_be_one() {
     openai(
         &[("/v1/models", models(&[]))],
         &[],
-        &["no model that it names", "--served-model"],
+        &["lists no model", "--served-model"],
     );
     openai(
         &[("/v1/models", models(&["a", "b"]))],

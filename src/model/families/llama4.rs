@@ -12,6 +12,7 @@ use super::loader_keys::{
 };
 use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
+use crate::model::forward_spec::RotatedBlocks;
 use crate::model::hparams::HParams;
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed};
 use crate::model::quirks::Quirks;
@@ -50,6 +51,7 @@ pub(super) static LLAMA4: Arch = Arch {
         rope_tables: &[R::RopeFreqs],
         ..Loader::USUAL
     },
+    quirks: Quirks::NONE.rotated(RotatedBlocks::NotEach(4)),
     ..USUAL
 };
 

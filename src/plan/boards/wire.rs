@@ -120,8 +120,9 @@ impl Remote<'_> {
             // Embeddings that may replace some of the tokens' own, those of the others, and which they replace.
             to += 2 * (SET + hidden.saturating_mul(tokens)) + SET + tokens.saturating_mul(8);
         }
-        // Positions.
-        to += SET + tokens.saturating_mul(4);
+        if self.part.reads_positions(self.model) {
+            to += SET + tokens.saturating_mul(4);
+        }
         for window in [None, Some(())] {
             let Some(attention) = self.attention(window.is_some()) else {
                 continue;

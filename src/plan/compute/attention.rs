@@ -15,22 +15,57 @@ struct Qkv {
     gate: Option<Id>,
 }
 
+/// What comes between the projection of heads and the cache.
+#[derive(Clone, Copy)]
+struct Turned {
+    /// Whether they are rotated by position.
+    positions: bool,
+    /// Whether they are normed.
+    norms: bool,
+}
+
+/// Queries, and what else scores and their sum are computed from.
+pub(super) struct Projected {
+    query: Id,
+    gate: Option<Id>,
+    /// Keys and values of the pass, where there is no cache.
+    passed: Vec<Id>,
+    inputs: CacheInputs,
+}
+
 impl Builder<'_> {
     /// Attention of layer `index` over `normed`, projected back to the width of the residual stream.
     pub(super) fn attention(&mut self, index: usize, attention: &Attention, normed: Id) -> Id {
+        match self.projected(index, attention, normed) {
+            Some(projected) => self.attended(attention, projected),
+            None => normed,
+        }
+    }
+
+    /// Queries, keys and values of layer `index`, the latter two stored in the cache.
+    pub(super) fn projected(
+        &mut self,
+        index: usize,
+        attention: &Attention,
+        normed: Id,
+    ) -> Option<Projected> {
         let inputs = if attention.window.is_some() {
             self.window
         } else {
             self.full
         };
-        let Some(inputs) = inputs else { return normed };
+        let inputs = inputs?;
         let fusion = self.fusions.get(index).copied().unwrap_or_default();
         let projected = if attention.value_dim == 0 {
             self.latent(attention, &inputs, normed)
         } else if fusion.qkv {
             self.fused_qkv(attention, &inputs, normed)
         } else {
-            self.separate_qkv(attention, &inputs, normed, fusion.gated_query)
+            let turned = Turned {
+                positions: self.rotated.has(index, &self.model.layers),
+                norms: fusion.head_norms,
+            };
+            self.separate_qkv(attention, &inputs, normed, fusion.gated_query, turned)
         };
         let passed = [projected.keys, projected.values];
         let passed = match inputs.rows {
@@ -45,13 +80,29 @@ impl Builder<'_> {
             }
             None => passed.into_iter().flatten().collect(),
         };
+        Some(Projected {
+            query: projected.query,
+            gate: projected.gate,
+            passed,
+            inputs,
+        })
+    }
+
+    /// Scores and the weighted sum of values, projected back to the width of the residual stream.
+    pub(super) fn attended(&mut self, attention: &Attention, projected: Projected) -> Id {
+        let Projected {
+            query,
+            gate,
+            passed,
+            inputs,
+        } = projected;
         let attended = if self.settings.flash_attention {
-            self.fused_scores(attention, &inputs, projected.query, &passed)
+            self.fused_scores(attention, &inputs, query, &passed)
         } else {
-            self.plain_scores(attention, &inputs, projected.query, &passed)
+            self.plain_scores(attention, &inputs, query, &passed)
         };
         let attended = self.rotated(attended, inputs.value_rotation);
-        let attended = match projected.gate {
+        let attended = match gate {
             Some(gate) => {
                 let bytes = self.graph.bytes(attended);
                 let gate = self.graph.own(bytes, &[gate]);
@@ -71,12 +122,13 @@ impl Builder<'_> {
         inputs: &CacheInputs,
         normed: Id,
         gated: bool,
+        turned: Turned,
     ) -> Qkv {
         let width = attention.heads.saturating_mul(attention.key_dim);
         let product = self.heads(width.saturating_mul(if gated { 2 } else { 1 }), normed);
         let gate = gated.then_some(product);
         let query = self.graph.slice(self.each_token(width), product);
-        let query = self.graph.in_place(&[query, self.positions]);
+        let query = self.turned(query, turned);
         let query = self.rotated(query, inputs.key_rotation);
         if attention.cache == Cache::Shared {
             return Qkv {
@@ -86,15 +138,15 @@ impl Builder<'_> {
                 gate,
             };
         }
-        let keys_first = self.window.is_some();
-        let early = keys_first.then(|| self.keys(attention, inputs, normed));
+        let keys_first = self.model.has_windows();
+        let early = keys_first.then(|| self.keys(attention, inputs, normed, turned));
         let mut values = self.heads(kv::value_width(attention), normed);
         if self.model.dims.per_layer_embedding > 0 {
             // gemma3n and gemma4 norm values too.
             values = self.graph.in_place(&[values]);
         }
         let values = self.rotated(values, inputs.value_rotation);
-        let keys = early.unwrap_or_else(|| self.keys(attention, inputs, normed));
+        let keys = early.unwrap_or_else(|| self.keys(attention, inputs, normed, turned));
         Qkv {
             query,
             keys: Some(keys),
@@ -103,10 +155,25 @@ impl Builder<'_> {
         }
     }
 
-    fn keys(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Id {
+    fn keys(
+        &mut self,
+        attention: &Attention,
+        inputs: &CacheInputs,
+        normed: Id,
+        turned: Turned,
+    ) -> Id {
         let keys = self.heads(kv::key_width(attention), normed);
-        let keys = self.graph.in_place(&[keys, self.positions]);
+        let keys = self.turned(keys, turned);
         self.rotated(keys, inputs.key_rotation)
+    }
+
+    /// Heads after their norm and their rotation by position, of which a layer may have neither.
+    fn turned(&mut self, heads: Id, turned: Turned) -> Id {
+        match (turned.positions, turned.norms) {
+            (true, _) => self.graph.in_place(&[heads, self.positions]),
+            (false, true) => self.graph.in_place(&[heads]),
+            (false, false) => heads,
+        }
     }
 
     /// A projection to `width`, viewed as heads.

@@ -1,7 +1,7 @@
-//! Which projections of a layer share one matrix, by the list of tensors. That changes which tensors are alive together,
-//! not what is computed. A model without a list of tensors is taken to have separate matrices.
+//! Which projections of a layer share one matrix, and where its norms are, by the list of tensors. That changes which
+//! tensors are alive together. A model without a list of tensors is taken to have separate matrices and a norm before each.
 
-use crate::model::{FeedForward, Layer, ModelSpec, TensorRole as R};
+use crate::model::{FeedForward, Layer, Mixer, ModelSpec, TensorRole as R};
 
 /// How the projections of one layer are fused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +11,22 @@ pub(super) struct Fusion {
     /// The query projection also gives a gate for the output of attention.
     pub(super) gated_query: bool,
     pub(super) up: UpProjection,
+    /// The norms before mixer and feed-forward.
+    pub(super) norms: BlockNorms,
+    /// Heads of queries and keys are normed.
+    pub(super) head_norms: bool,
+}
+
+/// The norms before a block's mixer and its feed-forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum BlockNorms {
+    /// Each has its own.
+    #[default]
+    Own,
+    /// Mixer and feed-forward are side by side behind one norm.
+    One,
+    /// Neither has one: norms are behind them.
+    Behind,
 }
 
 /// The matrices by which a feed-forward goes to its inner width.
@@ -32,6 +48,10 @@ struct ListedProjections {
     gate: bool,
     query: u64,
     up: Option<u64>,
+    heads: bool,
+    before: bool,
+    behind: bool,
+    between: bool,
 }
 
 /// The fusion of every layer of `model`.
@@ -41,11 +61,16 @@ pub(super) fn fusions(model: &ModelSpec) -> Vec<Fusion> {
         let entry = tensor
             .layer
             .and_then(|layer| found.get_mut(usize::try_from(layer).ok()?));
-        let (Some(entry), Some(&rows)) = (entry, tensor.shape.iter().rev().nth(1)) else {
+        let Some(entry) = entry else {
             continue;
         };
+        let rows = tensor.shape.iter().rev().nth(1).copied().unwrap_or(1);
         match tensor.role {
             R::AttnQkv => entry.qkv = true,
+            R::AttnQNorm | R::AttnKNorm => entry.heads = true,
+            R::AttnNorm => entry.before = true,
+            R::AttnNorm2 | R::FfnNorm => entry.between = true,
+            R::AttnPostNorm | R::FfnPostNorm => entry.behind = true,
             R::AttnQ => entry.query = rows,
             R::FfnGate | R::FfnGateExperts => entry.gate = true,
             R::FfnUp | R::FfnUpExperts | R::FfnGateUpExperts => entry.up = Some(rows),
@@ -74,9 +99,17 @@ fn fusion(rows: &ListedProjections, layer: &Layer) -> Fusion {
         let query = a.heads.saturating_mul(a.key_dim);
         a.value_dim > 0 && query > 0 && rows.query == query.saturating_mul(2)
     });
+    let has_both = layer.mixer != Mixer::default() && layer.feed_forward != FeedForward::None;
+    let norms = match (rows.before, rows.between, rows.behind) {
+        (true, false, false) if has_both => BlockNorms::One,
+        (false, false, true) => BlockNorms::Behind,
+        _ => BlockNorms::Own,
+    };
     Fusion {
         qkv: rows.qkv,
         gated_query,
         up,
+        norms,
+        head_norms: rows.heads,
     }
 }

@@ -5,9 +5,9 @@
 //! their only reader's input (norm weights, biases, rope, soft caps) take no memory and are left out.
 
 use super::ComputeBackend;
-use super::fusion::{Fusion, fusions};
+use super::fusion::{BlockNorms, Fusion, fusions};
 use super::tensors::{Graph, Id, Pool};
-use crate::model::{Attention, Cache, FeedForward, Layer, Mixer, ModelSpec};
+use crate::model::{Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, RotatedBlocks};
 use crate::plan::kv::{self, KvSettings};
 use crate::plan::part::ModelPart;
 
@@ -42,6 +42,8 @@ pub(super) struct Builder<'m> {
     /// Tokens of the pass.
     pub(super) tokens: u64,
     pub(super) positions: Id,
+    /// The layers whose heads are rotated by them.
+    pub(super) rotated: RotatedBlocks,
     /// Inputs of layers that see the whole context.
     pub(super) full: Option<CacheInputs>,
     /// Inputs of windowed layers.
@@ -82,7 +84,13 @@ pub(super) fn graph(
         let ids = graph.input(tokens.saturating_mul(4));
         graph.own(f32_bytes(per_layer, tokens), &[ids])
     });
-    let mut positions = graph.input(tokens.saturating_mul(4));
+    let rotated = model.rotated();
+    // An encoder adds a table of positions before its first layer.
+    let has_positions = model.is_encoder() || ModelPart::whole(model).reads_positions(model);
+    let mut positions = match has_positions {
+        true => graph.input(tokens.saturating_mul(4)),
+        false => ids,
+    };
     // Inputs are placed in the order in which the layers first ask for them.
     let layers = part.layers_of(model);
     let windowed_first = layers
@@ -109,7 +117,9 @@ pub(super) fn graph(
             .flatten()
             .filter(|_| part.layers.start == 0);
         mixed.for_each(&mut upload);
-        upload(&mut positions);
+        if part.reads_positions(model) {
+            upload(&mut positions);
+        }
         for inputs in [&mut full, &mut window].into_iter().flatten() {
             upload(&mut inputs.mask);
             inputs.rows.iter_mut().flatten().for_each(&mut upload);
@@ -136,6 +146,7 @@ pub(super) fn graph(
         fusions: fusions(model),
         tokens,
         positions,
+        rotated,
         full,
         window,
     };
@@ -277,9 +288,17 @@ impl Builder<'_> {
         let late = order.late_rows;
         let mut stream = embedded;
         for (index, layer) in self.part.numbered(model) {
+            let norms = self.fusions.get(index).map_or(BlockNorms::Own, |f| f.norms);
+            if norms == BlockNorms::One
+                && let Some(attention) = &layer.mixer.attention
+                && layer.mixer.recurrent.is_none()
+            {
+                stream = self.side_by_side(index, layer, attention, stream, output_rows, rows);
+                continue;
+            }
             let mut residual = stream;
             let mut live = self.tokens;
-            let mut mixed = self.mixer(index, layer, stream);
+            let mut mixed = self.mixer(index, layer, stream, norms);
             if index + 1 == model.layers.len() && !late {
                 live = rows;
                 let bytes = f32_bytes(hidden, rows);
@@ -292,7 +311,7 @@ impl Builder<'_> {
             };
             if layer.feed_forward != FeedForward::None {
                 self.graph.stage = "feed-forward";
-                let normed = self.graph.in_place(&[stream]);
+                let normed = self.normed(stream, norms);
                 let out = self.feed_forward(index, &layer.feed_forward, normed, live);
                 stream = self.sum(out, stream, order.residual_first_feed_forward);
             }
@@ -316,6 +335,48 @@ impl Builder<'_> {
         stream
     }
 
+    /// Attention and feed-forward over the same normed stream. The feed-forward comes first, behind queries, keys and
+    /// values, because the sums of all three begin with it.
+    fn side_by_side(
+        &mut self,
+        index: usize,
+        layer: &Layer,
+        attention: &Attention,
+        stream: Id,
+        output_rows: Id,
+        rows: u64,
+    ) -> Id {
+        self.graph.stage = "attention";
+        let normed = self.graph.in_place(&[stream]);
+        let Some(projected) = self.projected(index, attention, normed) else {
+            return stream;
+        };
+        let is_last = index + 1 == self.model.layers.len();
+        let live = if is_last { rows } else { self.tokens };
+        let bytes = f32_bytes(self.model.dims.hidden, live);
+        let chosen = |graph: &mut Graph, id: Id| match is_last {
+            true => graph.own(bytes, &[id, output_rows]),
+            false => id,
+        };
+        self.graph.stage = "feed-forward";
+        let own = chosen(&mut self.graph, normed);
+        let out = self.feed_forward(index, &layer.feed_forward, own, live);
+        let residual = chosen(&mut self.graph, stream);
+        let sum = self.graph.in_place(&[out, residual]);
+        self.graph.stage = "attention";
+        let attended = self.attended(attention, projected);
+        let attended = chosen(&mut self.graph, attended);
+        self.graph.in_place(&[sum, attended])
+    }
+
+    /// What a mixer or a feed-forward reads: the stream behind its norm, if it has one.
+    fn normed(&mut self, stream: Id, norms: BlockNorms) -> Id {
+        match norms {
+            BlockNorms::Behind => stream,
+            BlockNorms::Own | BlockNorms::One => self.graph.in_place(&[stream]),
+        }
+    }
+
     /// The sum of a layer's output and the residual, in the memory of the first of the two.
     fn sum(&mut self, made: Id, residual: Id, residual_first: bool) -> Id {
         if residual_first {
@@ -326,7 +387,7 @@ impl Builder<'_> {
     }
 
     /// The token mixers of a layer, side by side where it has two; `None` where it has none.
-    fn mixer(&mut self, index: usize, layer: &Layer, stream: Id) -> Option<Id> {
+    fn mixer(&mut self, index: usize, layer: &Layer, stream: Id, norms: BlockNorms) -> Option<Id> {
         let Mixer {
             attention,
             recurrent,
@@ -335,7 +396,7 @@ impl Builder<'_> {
             return None;
         }
         self.graph.stage = "attention";
-        let normed = self.graph.in_place(&[stream]);
+        let normed = self.normed(stream, norms);
         let attended = attention
             .as_ref()
             .map(|attention| self.attention(index, attention, normed));

@@ -467,6 +467,50 @@ fn stages_come_in_order_and_none_exceeds_the_buffer() {
     assert_eq!(compute.host_bytes, Bytes(0));
 }
 
+/// Logged by b11434 for four layers on three boards, by its RPC engine on a CPU: 1, 2 and 1 layers.
+#[test]
+fn buffers_of_stages_are_llama_cpps() {
+    const NORMS: [&str; 4] = [
+        "attn_norm",
+        "ffn_norm",
+        "post_attention_norm",
+        "post_ffw_norm",
+    ];
+    let small = shape(4, [256, 512], [4, 2, 64], 256);
+    let windows = Shape {
+        window: Some((16, 4)),
+        ..small
+    };
+    let cases = [
+        ("llama", small, &NORMS[..2], [12.55, 8.04, 7.54]),
+        ("smollm3", small, &NORMS[..2], [12.55, 8.04, 7.53]),
+        ("cohere2", windows, &NORMS[..1], [11.55, 7.54, 7.53]),
+        ("olmo2", windows, &NORMS[2..], [11.55, 7.04, 7.04]),
+    ];
+    let settings = KvSettings {
+        context: 1024,
+        ..KvSettings::default()
+    };
+    for (name, shape, norms, expected) in cases {
+        let mut model = shape.model();
+        model.quirks = quirks_of(name);
+        for layer in 0..4 {
+            for norm in norms {
+                model = with_tensor(model, layer, norm, 1);
+            }
+        }
+        for (layers, expected) in [0..1, 1..3, 3..4].into_iter().zip(expected) {
+            let part = ModelPart::apart(&model, layers.clone());
+            let found = compute_part(&model, &settings, 1, ComputeBackend::Cpu, &part);
+            let found = mib(found.device_bytes);
+            assert!(
+                (found - expected).abs() < 0.011,
+                "{name} {layers:?}: {found:.3} for {expected}"
+            );
+        }
+    }
+}
+
 #[test]
 fn absurd_models_and_settings_do_not_panic() {
     let huge = u64::MAX;

@@ -88,11 +88,17 @@ fn started(servers: &[(usize, String, String)], count: usize) -> Vec<CommandBloc
 /// What has to be known before the lines are pasted.
 pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let engine = report.cluster.engine;
-    vec![
+    let alone = report.alone();
+    let nothing = report
+        .shown()
+        .and_then(|(plan, ..)| commands::nothing_yet(&alone, plan));
+    let mut notes = vec![
         format!(
             "{} has no authentication or encryption: keep it off the internet; anyone who can connect to its port can run code, so use loopback or a network of your own; build with -DGGML_RPC=ON, the same version everywhere; older builds call it {}",
             engine.server, engine.older_server
         ),
         "if a board drops out, llama-server aborts (signal 6) and the other servers wait for the next one; answers in progress are lost".to_owned(),
-    ]
+    ];
+    notes.extend(nothing);
+    notes
 }

@@ -1,4 +1,4 @@
-//! The report of `orinplan fit --boards`: a model on several boards, as text, Markdown and JSON.
+//! The report of `orinplan fit --boards`: a model on several boards, as text, Markdown, JSON and a page.
 
 mod advice;
 mod json;
@@ -12,6 +12,8 @@ use crate::planner::{Board, Cluster, ClusterRequest, OneBoard, Planner};
 use crate::report::fit;
 
 pub use json::{SCHEMA, document};
+#[cfg(feature = "pages")]
+pub(in crate::report) use text::words;
 pub use text::{markdown, text};
 
 /// What a report shows.
@@ -34,7 +36,7 @@ impl<'a> Report<'a> {
         self.rows().nth(self.shown_index())
     }
 
-    fn shown_index(&self) -> usize {
+    pub(in crate::report) fn shown_index(&self) -> usize {
         let choice = self.cluster.choice;
         let smallest = || {
             let splits = self.cluster.splits.iter().enumerate();

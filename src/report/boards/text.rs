@@ -12,6 +12,8 @@ use crate::report::fit::{
 };
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
+#[cfg(feature = "pages")]
+use crate::report::words::Words;
 use crate::report::{count, line, listed, rate, seconds};
 use crate::sourced::Trust;
 use crate::units::tokens;
@@ -143,6 +145,19 @@ pub fn markdown(report: &Report<'_>) -> String {
         );
     }
     out
+}
+
+/// The sentences of `report`, for the forms that are not text.
+#[cfg(feature = "pages")]
+pub(in crate::report) fn words(report: &Report<'_>) -> Words {
+    let blocks = lines::blocks(report).into_iter();
+    Words {
+        verdict: verdict(report),
+        facts: head(report).split_off(1),
+        advice: advice::texts(report),
+        commands: blocks.map(|block| (block.title, block.lines)).collect(),
+        notes: notes(report),
+    }
 }
 
 /// The verdict, the model, the boards.
@@ -365,6 +380,7 @@ fn notes(report: &Report<'_>) -> Vec<String> {
         all.extend(lines::notes(report));
     }
     if let Some((plan, split, _)) = report.shown() {
+        all.extend(largest_context(report, split));
         all.extend(in_flight(report, split));
         all.extend(wire(report, split));
         all.extend(evidence(report, plan));
@@ -392,6 +408,17 @@ fn wire(report: &Report<'_>, split: &Split) -> Option<String> {
         split.load_bytes(),
         seconds(split.first_load.0),
     ))
+}
+
+/// For which division the largest context holds.
+fn largest_context(report: &Report<'_>, split: &Split) -> Option<String> {
+    let model = report.planner.model().dims.context;
+    let limit = model.saturating_mul(report.cluster.alone.workload.parallel.max(1));
+    let is_planned = report.asked.layers.is_none() && split.fits();
+    (is_planned && (1..limit).contains(&split.max_context)).then(|| {
+        "max ctx holds for the blocks printed: a longer --context is divided anew and may fit"
+            .to_owned()
+    })
 }
 
 /// What several sequences bring.

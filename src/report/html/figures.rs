@@ -84,6 +84,36 @@ pub(super) fn memory_of_each(document: &Value) -> Option<Figure> {
     ))
 }
 
+/// The memory of each board of plan `shown` by its parts, against what it has; boards that have different amounts say so.
+pub(super) fn memory_of_boards(document: &Value, shown: usize) -> Option<Figure> {
+    let boards = list(document, &format!("/plans/{shown}/boards"));
+    let room = |board: &Value| number(board, "/available_bytes");
+    let available: Vec<f64> = boards.iter().filter_map(room).collect();
+    let most = available.iter().copied().reduce(f64::max)?;
+    let is_same = available.iter().all(|&room| room == most);
+    let rows = boards.iter().zip(&available).enumerate();
+    let rows = rows.map(|(index, (board, room))| {
+        let name = format!("board {}", index + 1);
+        Bar {
+            detail: format!("{name}: {} of {}", total(board), Bytes(*room as u64)),
+            ..row(name, board)
+        }
+    });
+    let rows = rows.collect();
+    let what = match is_same {
+        true => format!("the {} available on each", Bytes(most as u64)),
+        false => format!("the {} available on the largest", Bytes(most as u64)),
+    };
+    let description = format!("Memory of each board, against {what}.");
+    Some(stacked(
+        "Memory of each board",
+        description,
+        boards,
+        rows,
+        most,
+    ))
+}
+
 /// Bytes of the parts of an item's ledger under `keys`.
 fn part(item: &Value, keys: &[&str]) -> f64 {
     let bytes = keys.iter().filter_map(|key| item["memory"][*key].as_f64());

@@ -1,6 +1,7 @@
 //! Reports as pages: one file with its style, figures and numbers, which needs no other and asks for none. A page is made
 //! of the document that scripts get, so both say the same.
 
+mod boards;
 #[cfg(feature = "decode")]
 mod compare;
 mod curve;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use crate::foreign;
 use crate::report::svg::{self, Figure};
 
+pub use boards::page as boards;
 #[cfg(feature = "decode")]
 pub use compare::{FIGURES as COMPARE_FIGURES, page as compare};
 pub use fit::page as fit;

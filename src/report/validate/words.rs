@@ -50,11 +50,16 @@ pub(super) fn engine(report: &Report<'_>, measured: &Measured) -> String {
     } else {
         &measured.engine
     };
-    let count = |tokens: Option<u64>| tokens.map_or("unknown".to_owned(), |n| n.to_string());
+    let prompt = match measured.prompt_tokens {
+        Some(tokens) => format!("prompt of {tokens} tokens"),
+        None => "a prompt whose tokens the server does not count".to_owned(),
+    };
+    let generated = match measured.generated_tokens {
+        Some(tokens) => format!("{tokens} generated"),
+        None => "generated tokens not counted".to_owned(),
+    };
     format!(
-        "measured with {engine}: prompt of {} tokens, {} generated, {}",
-        count(measured.prompt_tokens),
-        count(measured.generated_tokens),
+        "measured with {engine}: {prompt}, {generated}, {}",
         counted(measured.repeats as u64, "repeat", "repeats")
     )
 }

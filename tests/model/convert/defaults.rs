@@ -35,11 +35,7 @@ fn described(config: Json, directory: &Path) -> Result<String, String> {
         .collect();
     let metadata = match metadata {
         Ok(pairs) => format!("{pairs:?} {changes:?}"),
-        Err(error)
-            if error
-                .to_string()
-                .contains("is missing; conversion needs it") =>
-        {
+        Err(error) if error.to_string().contains(", which conversion needs") => {
             return Err(error.to_string());
         }
         // No conversion, or no tokenizer of the kind: the same with and without the key.

@@ -120,12 +120,16 @@ fn pages(
         "--context",
         "256",
     ];
-    let words: [(&'static str, Vec<&str>); 9] = [
+    let words: [(&'static str, Vec<&str>); 10] = [
         ("fit", [&["fit", &qwen], &BOARD[..]].concat()),
         ("fit-weights", [&["fit", &weights], &BOARD[..]].concat()),
         (
             "fit-too-large",
             [&["fit", &gemma, "--budget", "3GB"], &BOARD[..]].concat(),
+        ),
+        (
+            "fit-boards",
+            vec!["fit", &qwen, "--boards", "orin-nx-16gb,orin-nano-8gb"],
         ),
         ("board", [&["board", &qwen, &gemma], &BOARD[..]].concat()),
         ("models", [&["models"], &BOARD[..]].concat()),

@@ -22,8 +22,15 @@ use super::families::Checkpoints;
 use super::llama_cpp;
 use super::server::{Server, free_port, post};
 
-/// A family and the boards that share it: one with blocks of one kind, one with windowed blocks too.
-const CASES: &[(&str, usize)] = &[("qwen3", 2), ("gemma3", 3)];
+/// A family and the boards that share it: one with blocks of one kind, one with windowed blocks too; one whose last board
+/// gets no positions, one with norms behind, one whose blocks have attention and feed-forward side by side.
+const CASES: &[(&str, usize)] = &[
+    ("qwen3", 2),
+    ("gemma3", 3),
+    ("smollm3", 3),
+    ("olmo3", 3),
+    ("cohere2", 3),
+];
 
 /// How far bytes on the wire may be from the plan.
 const WIRE_PERCENT: f64 = 5.0;

@@ -129,6 +129,12 @@ fn no_file<'a>(report: &'a Report<'_>, plan: &Plan) -> Option<&'a str> {
     }
 }
 
+/// Why there is nothing to run.
+pub(in crate::report) fn nothing_yet(report: &Report<'_>, plan: &Plan) -> Option<String> {
+    let why = no_file(report, plan)?;
+    Some(format!("nothing to run yet: {why}"))
+}
+
 /// What the commands take for a head that drafts, which no command makes.
 fn draft(report: &Report<'_>) -> Option<String> {
     let is_head = matches!(report.workload.draft.as_ref()?.by, Drafter::Eagle3);
@@ -141,8 +147,8 @@ fn draft(report: &Report<'_>) -> Option<String> {
 
 /// The caveats of the commands for `plan`, or why there are none.
 pub(in crate::report) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> {
-    if let Some(why) = no_file(report, plan) {
-        return vec![format!("nothing to run yet: {why}")];
+    if let Some(why) = nothing_yet(report, plan) {
+        return vec![why];
     }
     let runtime = report.target.runtime;
     let older = runtime.lines.unmapped.last().map(|s| s.words.as_str());
