@@ -12,6 +12,9 @@ pub struct Quirks {
     pub types: TypeQuirks,
     /// MLC's name of its chat template; `None` if MLC has none.
     pub mlc_template: Option<&'static str>,
+    /// Whether vLLM reorders the rows of query and key projections when it loads them: with their scales, and without
+    /// their zero points (`permute_qk_weight_for_rotary`).
+    pub vllm_reorders_heads: bool,
 }
 
 /// Differences of an architecture's compute graph from the usual one (`src/models/*.cpp` of llama.cpp).
@@ -67,6 +70,7 @@ impl Quirks {
             eighty_blocks: EightyBlocks::Never,
         },
         mlc_template: None,
+        vllm_reorders_heads: false,
     };
 
     pub(super) const fn late_rows(self) -> Quirks {
@@ -75,6 +79,13 @@ impl Quirks {
             ..self.graph
         };
         Quirks { graph, ..self }
+    }
+
+    pub(super) const fn vllm_reorders_heads(self) -> Quirks {
+        Quirks {
+            vllm_reorders_heads: true,
+            ..self
+        }
     }
 
     pub(super) const fn rotated(self, rotated: RotatedBlocks) -> Quirks {

@@ -57,7 +57,7 @@ pub(super) fn candidates(
         loads(runtime, scheme.id)
             && runtime.loads.reads(scheme.container)
             && !(is_gguf && scheme.container == Container::Safetensors)
-            && scheme::symmetric_instead(model, scheme).is_none()
+            && scheme::symmetric_only(model, scheme).is_none()
             && !(stored_loads && scheme.id == stored_id)
     };
     let made: Vec<&Scheme> = match schemes {
@@ -312,11 +312,12 @@ fn named_scheme(
             name: model.name.clone(),
         });
     }
-    if let Some(instead) = scheme::symmetric_instead(model, scheme) {
-        return Err(CandidateError::ExpertsWithZeros {
+    if let Some(only) = scheme::symmetric_only(model, scheme) {
+        return Err(CandidateError::SymmetricOnly {
             name: model.name.clone(),
+            what: only.what,
             id: scheme.id.to_owned(),
-            instead: instead.id.to_owned(),
+            instead: only.instead.id.to_owned(),
         });
     }
     Ok(scheme)

@@ -380,13 +380,15 @@ pub enum CandidateError {
         /// What it loads.
         loads: String,
     },
-    /// The runtime cannot load the model's experts in the scheme.
+    /// The runtime cannot load parts of the model in the scheme.
     #[error(
-        "{name} has experts, which vLLM loads in INT4 without zero points only; choose {instead} instead of {id}"
+        "{name} has {what} that vLLM loads in INT4 without zero points only; choose {instead} instead of {id}"
     )]
-    ExpertsWithZeros {
+    SymmetricOnly {
         /// The model.
         name: String,
+        /// The parts, in the plural.
+        what: &'static str,
         /// The scheme.
         id: String,
         /// The scheme with the same groups.

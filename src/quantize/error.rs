@@ -66,11 +66,12 @@ pub enum QuantizeError {
     )]
     NothingToQuantize { name: String, scheme: &'static str },
     #[error(
-        "`{}` has experts, which vLLM loads in INT4 without zero points only; choose {instead} instead of {scheme}",
+        "`{}` has {what} that vLLM loads in INT4 without zero points only; choose {instead} instead of {scheme}",
         one_line(name)
     )]
-    ExpertsWithZeros {
+    SymmetricOnly {
         name: String,
+        what: &'static str,
         scheme: &'static str,
         instead: &'static str,
     },

@@ -193,22 +193,34 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
         .collect()
 }
 
-/// The scheme to take instead of one with zero points, if the model has experts: vLLM multiplies with those only in the
-/// symmetric form (`CompressedTensorsWNA16MarlinMoEMethod` asserts it).
-pub fn symmetric_instead(model: &ModelSpec, scheme: &Scheme) -> Option<&'static Scheme> {
+/// What vLLM loads without zero points only, and the scheme to take instead of one with them.
+#[derive(Clone, Copy, Debug)]
+pub struct SymmetricOnly {
+    /// What it is, in the plural.
+    pub what: &'static str,
+    /// The scheme with the same groups.
+    pub instead: &'static Scheme,
+}
+
+/// Whether `scheme` has zero points that vLLM cannot use in this model: it multiplies with experts only in the symmetric
+/// form (`CompressedTensorsWNA16MarlinMoEMethod` asserts it), and where it reorders rows, it leaves out zero points.
+pub fn symmetric_only(model: &ModelSpec, scheme: &Scheme) -> Option<SymmetricOnly> {
     let groups = scheme.groups.filter(|groups| groups.zeros)?;
     let experts = |tensor: &Tensor| tensor.shape.len() > 2 && is_linear(tensor);
     let symmetric = Some(Groups {
         zeros: false,
         ..groups
     });
+    let what = if model.tensors.iter().any(experts) {
+        "experts"
+    } else if model.quirks.vllm_reorders_heads {
+        "queries and keys"
+    } else {
+        return None;
+    };
     let mut schemes = SCHEMES.iter();
-    model
-        .tensors
-        .iter()
-        .any(experts)
-        .then(|| schemes.find(|scheme| scheme.groups == symmetric))
-        .flatten()
+    let instead = schemes.find(|scheme| scheme.groups == symmetric)?;
+    Some(SymmetricOnly { what, instead })
 }
 
 /// The model's tensor that is made from each stored weight, by the index of the weight's first stored tensor.

@@ -13,7 +13,7 @@ use crate::dtype::Dtype;
 use crate::model::{ModelSpec, TensorRole};
 use crate::units::Bytes;
 
-pub use compressed::{StoredWeight, stored_types, symmetric_instead};
+pub use compressed::{StoredWeight, SymmetricOnly, stored_types, symmetric_only};
 pub use overrides::{Overrides, TypeOverride};
 pub use rules::{Rules, quantizer_order};
 pub use table::{Container, Groups, QuantMix, SCHEMES, Scheme, ZEROS_IN_WORD};

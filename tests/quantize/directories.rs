@@ -286,3 +286,36 @@ fn weights_without_a_tokenizer_are_told_of() {
     assert!(note(&quantize(&model, "fp8", &output, &["--dry-run"])));
     assert!(note(&fit(&model)));
 }
+
+/// vLLM reorders queries and keys of these models as it loads them, but not their zero points.
+#[test]
+fn zero_points_that_vllm_would_misread_are_refused() {
+    let scratch = Scratch::new();
+    let model = scratch.path("dense");
+    fs::create_dir(&model).unwrap();
+    let config = serde_json::json!({
+        "architectures": ["Llama4ForCausalLM"], "model_type": "llama4_text", "hidden_size": 1536,
+        "num_hidden_layers": 22, "vocab_size": 128256, "num_attention_heads": 24, "num_key_value_heads": 6,
+        "head_dim": 64, "intermediate_size": 6144, "intermediate_size_mlp": 6144, "num_local_experts": 0,
+        "num_experts_per_tok": 0, "interleave_moe_layer_step": 0, "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": true
+    });
+    fs::write(model.join("config.json"), config.to_string()).unwrap();
+    let fit = |scheme| {
+        [
+            "fit",
+            model.to_str().unwrap(),
+            "--runtime",
+            "vllm",
+            "--scheme",
+            scheme,
+        ]
+    };
+    let said = error(&fit("int4_asym_g32"));
+    assert!(
+        said.contains("queries and keys") && said.contains("choose int4_g32"),
+        "{said}"
+    );
+    let (text, said, _) = orinplan(&fit("int4_g32"));
+    assert!(text.contains("INT4_G32"), "{said}");
+}

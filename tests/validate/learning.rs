@@ -78,6 +78,13 @@ fn a_saved_run_corrects_the_next_plan_until_it_is_forgotten() {
         "{} {drawn}",
         rate(&after)
     );
+    // The range is as wide upwards as downwards.
+    let range = &after["prefill"]["tokens_per_second"];
+    let end = |name: &str| range[name].as_f64().unwrap() / rate(&after);
+    assert!(
+        end("high") > 1.0 && (end("high") * end("low") - 1.0).abs() < 1e-4,
+        "{range}"
+    );
     // The same run again says nothing new.
     let again = validate_in(
         settings.path(),

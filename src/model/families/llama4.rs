@@ -21,6 +21,9 @@ use crate::model::spec::{FeedForward, Layer};
 
 /// Queries and keys have norms without weights.
 pub(super) static LLAMA4: Arch = Arch {
+    quirks: Quirks::NONE
+        .vllm_reorders_heads()
+        .rotated(RotatedBlocks::NotEach(4)),
     name: "llama4",
     classes: &["Llama4ForConditionalGeneration", "Llama4ForCausalLM"],
     model_types: &["llama4", "llama4_text"],
@@ -50,7 +53,6 @@ pub(super) static LLAMA4: Arch = Arch {
         rope_tables: &[R::RopeFreqs],
         ..Loader::USUAL
     },
-    quirks: Quirks::NONE.rotated(RotatedBlocks::NotEach(4)),
     ..USUAL
 };
 

@@ -87,9 +87,10 @@ pub(super) fn graph(
     });
     // An encoder adds a table of positions before its first layer.
     let has_positions = model.is_encoder() || ModelPart::whole(model).reads_positions(model);
-    let mut positions = match has_positions {
-        true => graph.input(tokens.saturating_mul(4)),
-        false => ids,
+    let mut positions = if has_positions {
+        graph.input(tokens.saturating_mul(4))
+    } else {
+        ids
     };
     // Inputs are placed in the order in which the layers first ask for them.
     let layers = part.layers_of(model);

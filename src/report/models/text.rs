@@ -260,6 +260,13 @@ fn notes(report: &Report<'_>) -> Vec<String> {
         tokens(report.request.workload.context.unwrap_or(CONTEXT)),
     ));
     let listed = report.listed();
+    let unconfirmed = listed.iter().filter(|ranked| !ranked.entry.is_confirmed);
+    if unconfirmed.count() > 0 {
+        all.push(
+            "not every licence and date was checked with its publisher: read the model's page before you rely on one"
+                .to_owned(),
+        );
+    }
     let mut legend = format!("ranked: {RULE}");
     if listed.iter().any(|ranked| ranked.is_slow()) {
         legend.push_str("; slow: slower than people read");
@@ -271,13 +278,6 @@ fn notes(report: &Report<'_>) -> Vec<String> {
         legend.push_str("; read: tokens of a prompt, since it generates none");
     }
     all.push(legend);
-    let unconfirmed = listed.iter().filter(|ranked| !ranked.entry.is_confirmed);
-    if unconfirmed.count() > 0 {
-        all.push(
-            "not every licence and date was checked with its publisher: read the model's page before you rely on one"
-                .to_owned(),
-        );
-    }
     let towers = listed
         .iter()
         .any(|ranked| ranked.entry.is_for(Task::Vision));

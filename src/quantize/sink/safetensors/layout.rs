@@ -12,7 +12,7 @@ use crate::quantize::error::QuantizeError;
 use crate::quantize::planned::SHARD_BYTES;
 use crate::quantize::sink::TensorPlace;
 use crate::safetensors::{NewTensor, header};
-use crate::scheme::{Groups, Reason, Scheme, StoredWeight, stored_types, symmetric_instead};
+use crate::scheme::{Groups, Reason, Scheme, StoredWeight, stored_types, symmetric_only};
 use crate::units::Bytes;
 
 /// The weight files that will be written.
@@ -164,11 +164,12 @@ impl Prediction {
                 scheme: scheme.id,
             });
         }
-        if let Some(instead) = symmetric_instead(model, scheme) {
-            return Err(QuantizeError::ExpertsWithZeros {
+        if let Some(only) = symmetric_only(model, scheme) {
+            return Err(QuantizeError::SymmetricOnly {
                 name: model.name.clone(),
+                what: only.what,
                 scheme: scheme.id,
-                instead: instead.id,
+                instead: only.instead.id,
             });
         }
         // Other packed formats stack matrices in different orders and under different names.
