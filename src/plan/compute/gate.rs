@@ -5,6 +5,7 @@ use crate::model::{ModelSpec, Recurrent, RecurrentKind};
 /// Columns that a convolution before a scan keeps from earlier tokens: every published Mamba and delta net has a kernel of
 /// four.
 pub(super) const SCAN_WINDOW: u64 = 3;
+
 /// The gate of a scan, which llama.cpp copies out of the projection that holds it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::plan) struct Gate {

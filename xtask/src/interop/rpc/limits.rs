@@ -42,7 +42,7 @@ pub(super) fn check(bench: &Bench, programs: &Path) -> anyhow::Result<String> {
     let file = folder.join("limits.gguf");
     shapes::file(bench, &MODEL)?.write(&file)?;
     let model = file.display().to_string();
-    let planned = plan(bench, &model, BOARDS, &[1; BOARDS], 8)?;
+    let planned = plan(bench, &model, BOARDS, &[1; BOARDS], 8, None)?;
     let planned = &planned["plans"][0];
     let idle = idle(programs)?;
     let mut limits = Vec::new();
