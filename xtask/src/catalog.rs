@@ -2,12 +2,14 @@
 //! compares one with the model's own files.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use orinplan::Planner;
 use orinplan::catalog::{CATALOG, Catalog, Entry};
-use orinplan::checkpoint::RawConfig;
-use orinplan::model::Projector;
+use orinplan::checkpoint::{RawConfig, Stores};
+use orinplan::hub::{Servers, Settings};
+use orinplan::model::{Projector, Unknown};
 use serde_json::{Map, Value};
 
 /// Keys of a `config.json` that no plan depends on.
@@ -46,7 +48,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
             let write = rest.contains(&"--write");
             let paths: Vec<&&str> = rest.iter().filter(|word| **word != "--write").collect();
             match paths[..] {
-                // Without a path the id itself is opened, which the local cache may have.
+                // Without a path the id itself is opened, from the local cache or the hub.
                 [] => refresh(id, id, write),
                 [path] => refresh(id, path, write),
                 _ => bail!("usage: cargo xtask catalog refresh ID [PATH] [--write]"),
@@ -104,7 +106,11 @@ fn refresh(id: &str, path: &str, write: bool) -> anyhow::Result<()> {
     let named = |entry: &&Entry| entry.id == id;
     let entry = catalog.entries.iter().find(named);
     let entry = entry.with_context(|| format!("the catalogue has no `{id}`"))?;
-    let planner = Planner::open(path)?;
+    let stores = Stores {
+        remote: Some(Arc::new(Servers::new(Settings::from_env()))),
+        ..Stores::from_env()
+    };
+    let planner = Planner::open_in(path, &stores, |_| Unknown::Refuse)?;
     let RawConfig::HuggingFace(Value::Object(config)) = &planner.checkpoint().config else {
         bail!("{path} is a GGUF, whose metadata is no config.json");
     };
