@@ -7,7 +7,9 @@
 use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
 use crate::note::KvProblem;
-use crate::plan::change::{Dimension, PlanChange, Situation, dimensions};
+use crate::plan::change::{
+    Dimension, FURTHER_CHANGE, LEAST_USEFUL_CONTEXT, PlanChange, Situation, dimensions,
+};
 use crate::plan::fit::{Fit, Plan, Target, available, max_context, speeds_by_mode};
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
@@ -64,17 +66,11 @@ pub struct LargerBoard {
     pub has_mode: bool,
 }
 
-/// The least context of a sequence, in tokens, that is offered: a shorter one is of little use.
-const LEAST_USEFUL_CONTEXT: u64 = 512;
-
 /// The most combinations that are offered.
 const MOST_COMBINATIONS: usize = 3;
 
 /// The most changes in a combination.
 const MOST_CHANGES: usize = 3;
-
-/// The loss that each change beyond the first adds to its own, so that simple advice comes first.
-const FURTHER_CHANGE: f64 = 2.0;
 
 /// What to change so that the scheme that the user most likely wants fits, least loss first; empty if it does. `others`
 /// are plans of schemes that were not asked for, which advice may name; `boards` are the shipped boards, the smallest

@@ -11,6 +11,12 @@ use crate::plan::memory::{Ledger, ledger};
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
+/// The least context of a sequence, in tokens, that is offered: a shorter one is of little use.
+pub(in crate::plan) const LEAST_USEFUL_CONTEXT: u64 = 512;
+
+/// The loss that each change beyond the first adds to its own, so that simple advice comes first.
+pub(in crate::plan) const FURTHER_CHANGE: f64 = 2.0;
+
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

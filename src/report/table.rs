@@ -127,6 +127,12 @@ impl Table {
         shown
     }
 
+    /// The columns before the last one, with the gaps behind them.
+    fn width_before_last(&self) -> usize {
+        let widths = self.widths();
+        widths.iter().rev().skip(1).map(|width| width + 2).sum()
+    }
+
     /// Each row up to its name on one line, the rest on the next, if both have room.
     fn in_two_lines(&self, indent: &str, columns: usize) -> Option<String> {
         let is_name = |index: &usize| {
@@ -141,13 +147,7 @@ impl Table {
         let room = columns.checked_sub(below.len())?;
         let mut lines = vec![1; self.rows.len() + 1];
         if self.breaks_last && rest.width() > room {
-            let before: usize = rest
-                .widths()
-                .iter()
-                .rev()
-                .skip(1)
-                .map(|width| width + 2)
-                .sum();
+            let before = rest.width_before_last();
             let rows = std::mem::take(&mut rest.rows);
             for (row, lines) in rows.into_iter().zip(lines.iter_mut().skip(1)) {
                 rest.rows.push(row);
@@ -157,13 +157,7 @@ impl Table {
         if rest.width() > room {
             return None;
         }
-        let before: usize = names
-            .widths()
-            .iter()
-            .rev()
-            .skip(1)
-            .map(|width| width + 2)
-            .sum();
+        let before = names.width_before_last();
         let width = columns.checked_sub(indent.len() + before)?;
         let mut heads = vec![1];
         for row in std::mem::take(&mut names.rows) {
@@ -224,8 +218,7 @@ impl Table {
 
     /// Breaks the cells of the last column, which then go on in rows that are empty otherwise.
     fn break_last(&mut self, columns: usize) {
-        let widths = self.widths();
-        let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+        let before = self.width_before_last();
         for row in std::mem::take(&mut self.rows) {
             self.rows.push(row);
             self.break_row(columns.saturating_sub(before).max(NARROWEST), broken);

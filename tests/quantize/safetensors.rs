@@ -584,13 +584,11 @@ fn a_row_that_128_does_not_divide_stays_in_16_bit_with_a_note() {
     assert_eq!(find(&input), find(&output));
 }
 
-/// Runtimes load a block's experts as one: if one matrix cannot be quantized, none is.
-#[test]
-fn experts_of_a_block_are_quantized_together_or_not_at_all() {
-    let directory = tempfile::tempdir().unwrap();
+/// The config and tensors of a block with two experts of width `INNER`.
+fn mixture<const INNER: usize>() -> (Json, Vec<(&'static str, &'static [usize])>) {
     let config = json!({
         "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 128,
-        "intermediate_size": 128, "moe_intermediate_size": 64, "num_hidden_layers": 1,
+        "intermediate_size": 128, "moe_intermediate_size": INNER, "num_hidden_layers": 1,
         "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64, "num_experts": 2,
         "num_experts_per_tok": 1, "max_position_embeddings": 64, "vocab_size": 16,
         "tie_word_embeddings": true, "decoder_sparse_step": 1, "mlp_only_layers": []
@@ -601,15 +599,41 @@ fn experts_of_a_block_are_quantized_together_or_not_at_all() {
             ("model.layers.0.self_attn.q_norm.weight", &[64]),
             ("model.layers.0.self_attn.k_norm.weight", &[64]),
             ("model.layers.0.mlp.gate.weight", &[2, 128]),
-            ("model.layers.0.mlp.experts.0.gate_proj.weight", &[64, 128]),
-            ("model.layers.0.mlp.experts.0.up_proj.weight", &[64, 128]),
-            ("model.layers.0.mlp.experts.0.down_proj.weight", &[128, 64]),
-            ("model.layers.0.mlp.experts.1.gate_proj.weight", &[64, 128]),
-            ("model.layers.0.mlp.experts.1.up_proj.weight", &[64, 128]),
-            ("model.layers.0.mlp.experts.1.down_proj.weight", &[128, 64]),
+            (
+                "model.layers.0.mlp.experts.0.gate_proj.weight",
+                const { &[INNER, 128] },
+            ),
+            (
+                "model.layers.0.mlp.experts.0.up_proj.weight",
+                const { &[INNER, 128] },
+            ),
+            (
+                "model.layers.0.mlp.experts.0.down_proj.weight",
+                const { &[128, INNER] },
+            ),
+            (
+                "model.layers.0.mlp.experts.1.gate_proj.weight",
+                const { &[INNER, 128] },
+            ),
+            (
+                "model.layers.0.mlp.experts.1.up_proj.weight",
+                const { &[INNER, 128] },
+            ),
+            (
+                "model.layers.0.mlp.experts.1.down_proj.weight",
+                const { &[128, INNER] },
+            ),
         ],
     ]
     .concat();
+    (config, tensors)
+}
+
+/// Runtimes load a block's experts as one: if one matrix cannot be quantized, none is.
+#[test]
+fn experts_of_a_block_are_quantized_together_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, tensors) = mixture::<64>();
     let input = model_of(directory.path(), config, &tensors);
     let (_, model) = read(&input);
     for (id, quantized) in [("int4", 4), ("int4_g64", 10), ("fp8", 10)] {
@@ -702,28 +726,7 @@ fn stacked(input: &Path, to: &Path, config: &Json, prefix: &str, transposed: boo
 #[test]
 fn experts_in_a_stack_are_written_one_by_one() {
     let directory = tempfile::tempdir().unwrap();
-    let config = json!({
-        "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 128,
-        "intermediate_size": 128, "moe_intermediate_size": 96, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64, "num_experts": 2,
-        "num_experts_per_tok": 1, "max_position_embeddings": 64, "vocab_size": 16,
-        "tie_word_embeddings": true, "decoder_sparse_step": 1, "mlp_only_layers": []
-    });
-    let tensors = [
-        ATTENTION,
-        &[
-            ("model.layers.0.self_attn.q_norm.weight", &[64]),
-            ("model.layers.0.self_attn.k_norm.weight", &[64]),
-            ("model.layers.0.mlp.gate.weight", &[2, 128]),
-            ("model.layers.0.mlp.experts.0.gate_proj.weight", &[96, 128]),
-            ("model.layers.0.mlp.experts.0.up_proj.weight", &[96, 128]),
-            ("model.layers.0.mlp.experts.0.down_proj.weight", &[128, 96]),
-            ("model.layers.0.mlp.experts.1.gate_proj.weight", &[96, 128]),
-            ("model.layers.0.mlp.experts.1.up_proj.weight", &[96, 128]),
-            ("model.layers.0.mlp.experts.1.down_proj.weight", &[128, 96]),
-        ],
-    ]
-    .concat();
+    let (config, tensors) = mixture::<96>();
     let input = model_of(directory.path(), config.clone(), &tensors);
     let vision = json!({
         "architectures": ["Qwen3VLMoeForConditionalGeneration"], "model_type": "qwen3_vl_moe",

@@ -6,7 +6,9 @@
 use super::{Cluster, Split, Times, Whole};
 use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
-use crate::plan::change::{PlanChange, Situation, dimensions};
+use crate::plan::change::{
+    FURTHER_CHANGE, LEAST_USEFUL_CONTEXT, PlanChange, Situation, dimensions,
+};
 use crate::plan::fit::{Plan, Target};
 use crate::plan::workload::Workload;
 use crate::scheme::Assignment;
@@ -66,14 +68,8 @@ const MOST_CHANGES: usize = 2;
 /// The most further boards that are offered.
 const MOST_FURTHER: usize = 3;
 
-/// The least context of a sequence, in tokens, that is offered.
-const LEAST_CONTEXT: u64 = 512;
-
 /// The loss of a larger budget.
 const BUDGET: f64 = 0.3;
-
-/// The loss that a second change adds to its own.
-const SECOND_CHANGE: f64 = 2.0;
 
 /// What to change so that one of the formats fits; `kinds` are the shipped boards, the smallest first.
 pub fn advise(
@@ -162,7 +158,7 @@ fn changes(cluster: &Cluster<'_>, asked: Asked<'_>) -> Vec<BoardsAdvice> {
             let both = vec![change.clone(), scheme.clone()];
             let is_pair = !matches!(change, PlanChange::Scheme(_));
             if is_pair && !is_more(&ways, &both) && fits(&then(&both)) {
-                ways.push((loss + further + SECOND_CHANGE, both));
+                ways.push((loss + further + FURTHER_CHANGE, both));
             }
         }
     }
@@ -179,7 +175,7 @@ fn changes(cluster: &Cluster<'_>, asked: Asked<'_>) -> Vec<BoardsAdvice> {
 
 /// Less context with the wanted format, or else with the largest that then fits. Halving the context is a loss of 2.
 fn less_context(cluster: &Cluster<'_>, asked: Asked<'_>) -> Option<(f64, Vec<PlanChange>)> {
-    let least = LEAST_CONTEXT * asked.workload.parallel.max(1);
+    let least = LEAST_USEFUL_CONTEXT * asked.workload.parallel.max(1);
     let now = asked.workload.context;
     let context = |plan: &Plan| {
         let split = cluster.split(asked.model, &plan.assignment, asked.workload);
@@ -192,7 +188,7 @@ fn less_context(cluster: &Cluster<'_>, asked: Asked<'_>) -> Option<(f64, Vec<Pla
     let mut loss = 2.0 * halvings;
     if plan.assignment.scheme != asked.wanted.assignment.scheme {
         changes.push(PlanChange::Scheme(plan.assignment.scheme.clone()));
-        loss += SECOND_CHANGE;
+        loss += FURTHER_CHANGE;
     }
     Some((loss, changes))
 }
