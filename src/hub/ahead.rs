@@ -20,7 +20,7 @@ use crate::checkpoint::FileRange;
 
 /// Bytes of a block: long enough that a round trip between two is a small part.
 const BLOCK: u64 = 2 << 20;
-/// Bytes that are held or on their way.
+/// Bytes that are held for readers to come, or on their way.
 const WINDOW: u64 = 32 << 20;
 /// Connections that fetch.
 const CONNECTIONS: usize = 8;
@@ -53,13 +53,19 @@ struct Block {
     wanted: u64,
 }
 
+impl Block {
+    fn length(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// The next block to fetch.
     next: usize,
     slots: BTreeMap<usize, Slot>,
-    /// Bytes in slots.
-    held: u64,
+    /// The furthest block of which something was read.
+    read_to: usize,
     /// The blocks of each file that are still to be hashed, by the number of the first, with what was hashed so far.
     hashes: BTreeMap<usize, Hash>,
     /// Whether nothing more is fetched ahead.
@@ -205,7 +211,7 @@ impl Ahead {
         };
         // Nobody reads any more: what is hashed makes room.
         while is_busy(&state) {
-            state.drop_slots(&shared.blocks, |hashed, _| hashed);
+            state.drop_slots(|hashed, _| hashed);
             shared.changed.notify_all();
             state = shared.wait_for_change(state);
         }
@@ -273,28 +279,17 @@ impl Shared {
                 }
                 if state.slots.contains_key(&state.next) {
                     state.next += 1;
-                } else if state.held < WINDOW || state.is_awaited(state.next) {
+                } else if state.held_ahead(&self.blocks) < WINDOW {
                     break state.next;
                 } else {
                     state = self.wait_for_change(state);
                 }
             };
             state.next = number + 1;
-            self.reserve(&mut state, number);
+            state.slots.insert(number, Slot::Fetching);
             drop(state);
             self.fetch(number);
         }
-    }
-
-    fn reserve(&self, state: &mut State, number: usize) {
-        state.held += self.length(number);
-        state.slots.insert(number, Slot::Fetching);
-    }
-
-    fn length(&self, number: usize) -> u64 {
-        self.blocks
-            .get(number)
-            .map_or(0, |block| block.range.end - block.range.start)
     }
 
     /// Fetches a block that is reserved, and hashes as far as blocks are here in order.
@@ -302,7 +297,7 @@ impl Shared {
         let Some(block) = self.blocks.get(number) else {
             return;
         };
-        let mut bytes = vec![0; self.length(number) as usize];
+        let mut bytes = vec![0; block.length() as usize];
         let client = &self.files.client;
         let read = block
             .file
@@ -385,7 +380,7 @@ impl Shared {
     }
 
     fn drop_read(&self, state: &mut State) {
-        state.drop_slots(&self.blocks, |hashed, unread| hashed && unread == 0);
+        state.drop_slots(|hashed, unread| hashed && unread == 0);
         self.changed.notify_all();
     }
 
@@ -402,7 +397,7 @@ impl Shared {
                 Some(Slot::Failed(error)) => return Err(error.clone().of_reading()),
                 None if number < state.next => return Ok(None),
                 None => {
-                    self.reserve(&mut state, number);
+                    state.slots.insert(number, Slot::Fetching);
                     drop(state);
                     self.fetch(number);
                     state = self.lock();
@@ -417,6 +412,7 @@ impl Shared {
         if let Some(Slot::Here { unread, .. }) = state.slots.get_mut(&number) {
             *unread = unread.saturating_sub(count);
         }
+        state.read_to = state.read_to.max(number);
         let late = number.saturating_sub(BEHIND);
         for (_, slot) in state.slots.range_mut(..late) {
             if let Slot::Here { unread, .. } = slot {
@@ -438,24 +434,22 @@ impl State {
         self.failure.clone().or(of_block)
     }
 
-    /// Whether a digest goes on with this block: the blocks after it stay until it is here.
-    fn is_awaited(&self, number: usize) -> bool {
-        self.hashes.values().any(|hash| hash.next == number)
+    /// Bytes of the blocks before the next one that no reader has come to or no digest has passed. Each of them goes on
+    /// without the next one; a block after it does not, if a digest waits for the next one.
+    fn held_ahead(&self, blocks: &[Block]) -> u64 {
+        let before = self.slots.range(..self.next);
+        let ahead = before.filter(|(number, slot)| {
+            **number >= self.read_to || !matches!(slot, Slot::Here { hashed: true, .. })
+        });
+        let lengths = ahead.filter_map(|(number, _)| blocks.get(*number).map(Block::length));
+        lengths.sum()
     }
 
     /// Drops the slots of which `done` says so, by whether they are hashed and how much of them is unread.
-    fn drop_slots(&mut self, blocks: &[Block], done: impl Fn(bool, u64) -> bool) {
-        let mut freed = 0;
-        self.slots.retain(|number, slot| {
-            let is_done =
-                matches!(slot, Slot::Here { unread, hashed, .. } if done(*hashed, *unread));
-            if is_done {
-                let range = blocks.get(*number).map(|block| block.range.clone());
-                freed += range.map_or(0, |range| range.end - range.start);
-            }
-            !is_done
-        });
-        self.held -= freed;
+    fn drop_slots(&mut self, done: impl Fn(bool, u64) -> bool) {
+        self.slots.retain(
+            |_, slot| !matches!(slot, Slot::Here { unread, hashed, .. } if done(*hashed, *unread)),
+        );
     }
 }
 
@@ -503,3 +497,6 @@ fn split(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let starts = range.step_by(BLOCK as usize);
     starts.map(move |start| start..end.min(start + BLOCK))
 }
+
+#[cfg(test)]
+mod tests;

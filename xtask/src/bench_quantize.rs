@@ -22,10 +22,10 @@ const MEMORY_LIMIT: f64 = 0.25;
 
 /// What a run took.
 #[derive(Clone, Copy)]
-struct Cost {
-    wall: Duration,
+pub(crate) struct Cost {
+    pub(crate) wall: Duration,
     /// Peak of resident memory, pages of mapped files among it, in bytes.
-    resident: u64,
+    pub(crate) resident: u64,
     /// Peak of memory that is no file's, in bytes.
     anonymous: u64,
 }
@@ -119,7 +119,7 @@ fn share(peaks: &[(Cost, Cost)], of: impl Fn(Cost) -> u64) -> f64 {
 
 /// Runs `command` and looks at its memory every few milliseconds. Whoever prints `seconds S` is
 /// believed about the time, so that an interpreter's start does not count.
-fn cost(command: &mut Command) -> anyhow::Result<Cost> {
+pub(crate) fn cost(command: &mut Command) -> anyhow::Result<Cost> {
     let start = Instant::now();
     let mut child = command
         .stdout(Stdio::piped())
