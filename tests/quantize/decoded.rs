@@ -184,6 +184,38 @@ fn trained_fixtures_run_as_their_16_bit_files() {
     }
 }
 
+/// Formats for which candle has no products run as what holds the same values: Q8_0, or half precision.
+#[test]
+fn formats_that_candle_lacks_run_on_the_steps_of_a_gpu() {
+    let (mut config, tensors) = llama();
+    for (key, value) in [("hidden_size", 256), ("intermediate_size", 512)] {
+        config[key] = json!(value);
+    }
+    let wide = |n: usize| if n == 40 { n } else { 8 * n };
+    let tensors = tensors.into_iter().map(|(name, shape, value)| {
+        let shape: Vec<usize> = shape.into_iter().map(wide).collect();
+        (name, shape, value)
+    });
+    let tensors: Vec<Stored> = tensors.collect();
+    let scratch = Scratch::new();
+    let directory = scratch.stored("model", &config, stored("F16", &tensors));
+    for scheme in ["iq4_nl", "iq4_xs", "iq3_s", "tq2_0", "mxfp4_moe"] {
+        let file = scratch.path("made.gguf");
+        let all = format!(".={}", scheme.trim_end_matches("_moe"));
+        let words = ["--overwrite", "--tensor-type", &all];
+        quantize(&directory, scheme, &file, &words);
+        let [cpu, tensors] = [Engine::Cpu, Engine::Tensors].map(|engine| {
+            let bits = logits(&file, engine).unwrap_or_else(|e| panic!("{scheme}: {e}"));
+            bits.into_iter().map(f32::from_bits).collect::<Vec<f32>>()
+        });
+        let mean = cpu.iter().sum::<f32>() / cpu.len() as f32;
+        let spread: f32 = cpu.iter().map(|x| (x - mean).powi(2)).sum();
+        let apart: f32 = cpu.iter().zip(&tensors).map(|(a, b)| (a - b).powi(2)).sum();
+        // Activations are rounded to eight bits by one and to half precision by the other.
+        assert!(apart < 1e-3 * spread, "{scheme}: {apart} of {spread}");
+    }
+}
+
 /// `validate` runs a 16-bit directory as it is, and plans it as the file.
 #[test]
 fn a_directory_is_validated_like_its_file() {

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Module, Tensor};
 use super::super::DecodeError;
 use super::super::buffer::Buffer;
 use crate::dtype::Dtype;
-use crate::quantize::blocks::{self, FOUR_BIT_LEVELS as LEVELS};
+use crate::quantize::blocks::{self, FOUR_BIT_LEVELS, IQ4_LEVELS};
 use half::f16;
 
 /// A weight matrix `[rows, columns]`.
@@ -50,11 +50,25 @@ impl Matrix {
         [rows, columns]: [usize; 2],
         bytes: Buffer,
     ) -> Result<Matrix, DecodeError> {
-        let (dtype, bytes) = if dtype == Dtype::MXFP4 {
-            let (dtype, bytes) = widened(&bytes, columns)?;
-            (dtype, Cow::Owned(bytes))
-        } else {
-            (dtype, Cow::Borrowed(&*bytes))
+        let unknown = || DecodeError::Format {
+            tensor: name.to_owned(),
+            dtype,
+        };
+        let (dtype, bytes) = match dtype {
+            _ if candle_name(dtype).is_some() => (dtype, Cow::Borrowed(&*bytes)),
+            Dtype::IQ4_NL => (Dtype::Q8_0, Cow::Owned(four_bit_levels(&bytes))),
+            Dtype::MXFP4 => match four_bit_floats(&bytes) {
+                Some(bytes) => (Dtype::Q8_0, Cow::Owned(bytes)),
+                None => {
+                    let floats = decoded(dtype, &bytes, columns, f32::to_le_bytes);
+                    (Dtype::F32, Cow::Owned(floats.ok_or_else(unknown)?))
+                }
+            },
+            _ => {
+                let half = |value| f16::from_f32(value).to_le_bytes();
+                let halves = decoded(dtype, &bytes, columns, half);
+                (Dtype::F16, Cow::Owned(halves.ok_or_else(unknown)?))
+            }
         };
         let floats = match dtype {
             Dtype::F32 => Some(DType::F32),
@@ -66,10 +80,7 @@ impl Matrix {
             let tensor = Tensor::from_raw_buffer(&bytes, floats, &[rows, columns], backend)?;
             return Ok(Matrix::Floats(tensor));
         }
-        let format = candle_name(dtype).ok_or_else(|| DecodeError::Format {
-            tensor: name.to_owned(),
-            dtype,
-        })?;
+        let format = candle_name(dtype).ok_or_else(unknown)?;
         let storage = QStorage::from_data(bytes, backend, format)?;
         let tensor = QTensor::new(storage, (rows, columns))?;
         Ok(Matrix::Blocks(QMatMul::QTensor(Arc::new(tensor))))
@@ -98,37 +109,61 @@ impl Matrix {
     }
 }
 
-/// Four-bit floats, which candle does not have, as blocks of Q8_0 with the same values: twice a value is a whole number of
-/// at most 12, and the scale a power of two. As floats where a scale is none of F16's.
-fn widened(bytes: &[u8], columns: usize) -> Result<(Dtype, Vec<u8>), DecodeError> {
-    const BLOCK: usize = 17;
-    let scale = |block: &[u8]| {
-        let exponent = i32::from(block.first().copied().unwrap_or(0)) - 128;
-        (-24..=15)
-            .contains(&exponent)
-            .then(|| f16::from_f32(2f32.powi(exponent)))
-    };
-    let blocks = bytes.chunks_exact(BLOCK);
+/// Weights in a block of the formats that become blocks of Q8_0.
+const BLOCK: usize = 32;
+
+/// A block of Q8_0 whose values are `levels` of the codes of 16 bytes, the low halves first, times `scale`.
+fn block_of(scale: [u8; 2], codes: &[u8], levels: &[i8; 16], out: &mut Vec<u8>) {
+    let level = |code: u8| levels.get(usize::from(code)).copied().unwrap_or(0) as u8;
+    out.extend(scale);
+    out.extend(codes.iter().map(|pair| level(pair & 15)));
+    out.extend(codes.iter().map(|pair| level(pair >> 4)));
+}
+
+/// IQ4_NL as Q8_0 with the same values: its levels are whole numbers of eight bits.
+fn four_bit_levels(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() * 2);
-    for block in blocks {
-        let codes = block.get(1..).unwrap_or_default();
-        let doubled = |code: u8| LEVELS.get(usize::from(code)).copied().unwrap_or(0);
-        let zero = codes
-            .iter()
-            .all(|pair| doubled(pair & 15) == 0 && doubled(pair >> 4) == 0);
-        let Some(scale) = scale(block).or(zero.then_some(f16::ZERO)) else {
-            let mut floats = vec![0.0f32; bytes.len() / BLOCK * 32];
-            blocks::decode_rows(Dtype::MXFP4, bytes, columns, &mut floats).map_err(|error| {
-                DecodeError::Hyperparameters {
-                    what: error.to_string(),
-                }
-            })?;
-            let bytes = floats.iter().flat_map(|x| x.to_le_bytes());
-            return Ok((Dtype::F32, bytes.collect()));
-        };
-        out.extend(scale.to_le_bytes());
-        out.extend(codes.iter().map(|pair| doubled(pair & 15) as u8));
-        out.extend(codes.iter().map(|pair| doubled(pair >> 4) as u8));
+    for block in bytes.chunks_exact(2 + BLOCK / 2) {
+        if let Some((scale, codes)) = block.split_first_chunk() {
+            block_of(*scale, codes, &IQ4_LEVELS, &mut out);
+        }
     }
-    Ok((Dtype::Q8_0, out))
+    out
+}
+
+/// Four-bit floats as Q8_0 with the same values: twice a value is a whole number of at most 12, and the scale a power of
+/// two. `None` where a scale is none of F16's.
+fn four_bit_floats(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(bytes.len() * 2);
+    for block in bytes.chunks_exact(1 + BLOCK / 2) {
+        let (exponent, codes) = block.split_first()?;
+        let exponent = i32::from(*exponent) - 128;
+        let is_zero = |code: u8| FOUR_BIT_LEVELS.get(usize::from(code)) == Some(&0);
+        let scale = if (-24..=15).contains(&exponent) {
+            f16::from_f32(2f32.powi(exponent))
+        } else if codes.iter().all(|p| is_zero(p & 15) && is_zero(p >> 4)) {
+            f16::ZERO
+        } else {
+            return None;
+        };
+        block_of(scale.to_le_bytes(), codes, &FOUR_BIT_LEVELS, &mut out);
+    }
+    Some(out)
+}
+
+/// Blocks as floats, each as `number` stores it. `None` for a format that has no decoder.
+fn decoded<const N: usize>(
+    dtype: Dtype,
+    bytes: &[u8],
+    columns: usize,
+    number: impl Fn(f32) -> [u8; N],
+) -> Option<Vec<u8>> {
+    let row = dtype.row_bytes(columns as u64).0 as usize;
+    let mut floats = vec![0.0; columns];
+    let mut out = Vec::with_capacity(bytes.len().checked_div(row)? * columns * N);
+    for bytes in bytes.chunks_exact(row) {
+        blocks::decode_rows(dtype, bytes, columns, &mut floats).ok()?;
+        out.extend(floats.iter().flat_map(|value| number(*value)));
+    }
+    Some(out)
 }

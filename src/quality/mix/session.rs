@@ -16,15 +16,38 @@ use super::search::{
 use super::setup::{FixedBytes, Setup, probing, weights};
 use crate::decode::{LoadOptions, Model, Observing, Tokenizer};
 use crate::dtype::Dtype;
+use crate::model::{DecodeAccess, ModelSpec, Tensor};
 use crate::quantize::{GgufView, Importance, Job, Options, QuantizeError};
 use crate::scheme::{self, Overrides, Scheme};
 use crate::units::Bytes;
 
-/// Chunks that activations are collected from, and those behind them whose predictions are compared.
-const IMATRIX_CHUNKS: usize = 16;
-const COMPARED_CHUNKS: usize = 6;
-/// Pieces of text in a probe, and their tokens; predictions of the second half of each are scored.
-const PIECES: usize = 4;
+/// How much text is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TextAmount {
+    /// Chunks that activations are collected from.
+    collected: usize,
+    /// Chunks behind them whose predictions are compared.
+    compared: usize,
+    /// Pieces of text in a probe.
+    pieces: usize,
+}
+
+/// What a model of up to a billion weights evaluates within five minutes on two cores.
+const USUAL: TextAmount = TextAmount {
+    collected: 16,
+    compared: 6,
+    pieces: 4,
+};
+/// What one of four billion evaluates within thirty.
+const LARGE_MODEL: TextAmount = TextAmount {
+    collected: 10,
+    compared: 4,
+    pieces: 3,
+};
+/// Weights from which a model is large. Experts do not count: a router leaves them few tokens, so they need all.
+const LARGE: u64 = 2_000_000_000;
+
+/// Tokens in a piece of text; predictions of the second half of each are scored.
 const PIECE_TOKENS: usize = 128;
 
 /// Bits for each weight below which a file may have types with codebooks: above, they gain next to nothing.
@@ -99,7 +122,8 @@ impl<'a> Session<'a> {
         let chunks = setup
             .text
             .chunks(&tokenizer, tokens, None, Beginning::Replaced)?;
-        let (collected, behind) = split(chunks);
+        let amount = TextAmount::of(model);
+        let (collected, behind) = amount.split(chunks);
         let collector = Arc::new(Collector::new(true, Arc::clone(&setup.cancel)));
         let options = LoadOptions {
             context: setup.chunk_tokens,
@@ -130,7 +154,7 @@ impl<'a> Session<'a> {
         let search = Search {
             model,
             tensors: &job.tensors,
-            text: &pieces(&behind),
+            text: &amount.pieces(&behind),
             cancel: &setup.cancel,
         };
         let sensitivities = measure(&search, &mut decoder, resumed.probes, &mut |stage| {
@@ -139,7 +163,7 @@ impl<'a> Session<'a> {
         decoder.forget_traces();
         let fixed = FixedBytes::of(&job);
         drop(job);
-        let compared = compared(&behind);
+        let compared = amount.compared(&behind);
         let (file, path) = store;
         let copy = file
             .try_clone()
@@ -349,40 +373,49 @@ pub struct MixKind {
     pub probed: f64,
 }
 
-/// The chunks that activations are collected from, and those behind them; where the text has few, the latter are the
-/// same or overlap.
-fn split(all: Chunks) -> (Chunks, Chunks) {
-    let of = |chunks: &[Vec<u32>]| Chunks {
-        chunks: chunks.to_vec(),
-        tokens: all.tokens,
-    };
-    let count = all.chunks.len();
-    let first = IMATRIX_CHUNKS.min(count);
-    let behind = first.min(count.saturating_sub(PIECES.max(COMPARED_CHUNKS)));
-    let (first, behind) = (all.chunks.get(..first), all.chunks.get(behind..));
-    (
-        of(first.unwrap_or_default()),
-        of(behind.unwrap_or_default()),
-    )
-}
-
-/// Pieces of `chunks`, spread over them, for probes.
-fn pieces(chunks: &Chunks) -> ProbeTokens {
-    let step = (chunks.chunks.len() / PIECES).max(1);
-    let pieces = chunks.chunks.iter().step_by(step).take(PIECES);
-    let length = PIECE_TOKENS.min(chunks.tokens);
-    let cut = |tokens: &Vec<u32>| tokens.iter().copied().take(length).collect();
-    ProbeTokens {
-        pieces: pieces.map(cut).collect(),
-        rows: length / 2,
+impl TextAmount {
+    fn of(model: &ModelSpec) -> TextAmount {
+        let multiplied = model.tensors.iter();
+        let multiplied = multiplied.filter(|t| t.role.info().access == DecodeAccess::Whole);
+        let weights: u64 = multiplied.map(Tensor::elements).sum();
+        if weights < LARGE { USUAL } else { LARGE_MODEL }
     }
-}
 
-/// The last of `chunks`, which mixes are evaluated on.
-fn compared(chunks: &Chunks) -> Chunks {
-    let first = chunks.chunks.len().saturating_sub(COMPARED_CHUNKS);
-    Chunks {
-        chunks: chunks.chunks.get(first..).unwrap_or_default().to_vec(),
-        tokens: chunks.tokens,
+    /// The chunks that activations are collected from, and those behind them; where the text has few, the latter are the
+    /// same or overlap.
+    fn split(self, all: Chunks) -> (Chunks, Chunks) {
+        let of = |chunks: &[Vec<u32>]| Chunks {
+            chunks: chunks.to_vec(),
+            tokens: all.tokens,
+        };
+        let count = all.chunks.len();
+        let first = self.collected.min(count);
+        let behind = first.min(count.saturating_sub(self.pieces.max(self.compared)));
+        let (first, behind) = (all.chunks.get(..first), all.chunks.get(behind..));
+        (
+            of(first.unwrap_or_default()),
+            of(behind.unwrap_or_default()),
+        )
+    }
+
+    /// Pieces of `chunks`, spread over them, for probes.
+    fn pieces(self, chunks: &Chunks) -> ProbeTokens {
+        let step = (chunks.chunks.len() / self.pieces).max(1);
+        let pieces = chunks.chunks.iter().step_by(step).take(self.pieces);
+        let length = PIECE_TOKENS.min(chunks.tokens);
+        let cut = |tokens: &Vec<u32>| tokens.iter().copied().take(length).collect();
+        ProbeTokens {
+            pieces: pieces.map(cut).collect(),
+            rows: length / 2,
+        }
+    }
+
+    /// The last of `chunks`, which mixes are evaluated on.
+    fn compared(self, chunks: &Chunks) -> Chunks {
+        let first = chunks.chunks.len().saturating_sub(self.compared);
+        Chunks {
+            chunks: chunks.chunks.get(first..).unwrap_or_default().to_vec(),
+            tokens: chunks.tokens,
+        }
     }
 }
