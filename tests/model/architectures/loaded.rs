@@ -219,6 +219,12 @@ fn hybrids_state_their_state_and_their_recurrent_blocks() {
     let keys = json!({"ssm.conv_kernel": 4, "ssm.inner_size": 64, "ssm.state_size": 16, "ssm.time_step_rank": 4,
         "ssm.group_count": 2, "full_attention_interval": 2, "expert_count": 4, "expert_used_count": 2,
         "expert_feed_forward_length": 32, "expert_shared_feed_forward_length": 48});
+    let (mut odd_nets, mut odd_keys) = (nets.clone(), keys.clone());
+    odd_nets["linear_num_value_heads"] = json!(3);
+    odd_keys["ssm.time_step_rank"] = json!(3);
+    odd_keys["ssm.inner_size"] = json!(48);
+    let odd = file("qwen3next", "Qwen3NextForCausalLM", odd_nets, odd_keys);
+    refuses(&odd, |_| {}, "a multiple of 2, the heads of keys");
     let next = file("qwen3next", "Qwen3NextForCausalLM", nets, keys);
     needs(
         &next,
