@@ -136,6 +136,23 @@ pub fn shell_path(path: &str) -> String {
     }
 }
 
+/// The name of a model as reports show it: an address without its user, its query and its fragment, in which secrets
+/// stand.
+pub fn without_secrets(name: &str) -> String {
+    if std::path::Path::new(name).exists() {
+        return name.to_owned();
+    }
+    let name = name.split(['?', '#']).next().unwrap_or_default();
+    match name.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = host.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}{path}")
+        }
+        None => name.to_owned(),
+    }
+}
+
 /// Whether a name has no invisible character, so that it stays on its line in a file that is read line by line.
 pub fn is_one_line(name: &str) -> bool {
     !name.contains(is_invisible)

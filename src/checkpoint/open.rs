@@ -124,16 +124,13 @@ fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
         Some(remote) if !is_path(model) => remote.find(model).map_err(CheckpointError::Remote),
         _ => Ok(None),
     };
-    if let Some(snapshot) = stores.hub_snapshot(model)? {
-        // Small files may be in the cache without the weights.
-        if !has_weights(&snapshot)
-            && let Some(found) = ask()?
-        {
+    if let Some(cached) = in_hub_cache(model, stores) {
+        // A part of it may be in the cache: small files alone, or what a download that broke off left.
+        let is_whole = matches!(&cached, Ok(cached) if !cached.files.is_empty());
+        if !is_whole && let Some(found) = ask()? {
             return open_remote(found);
         }
-        let opened = open_directory(model.to_owned(), &snapshot)?;
-        let origin = Origin::Hub(model.to_owned());
-        return Ok(Checkpoint { origin, ..opened });
+        return cached;
     }
     if let Some(found) = stores.ollama_blobs(model)? {
         let projector = found.projector.as_deref();
@@ -145,6 +142,14 @@ fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
         Some(found) => open_remote(found),
         None => Err(no_model(model, stores)),
     }
+}
+
+/// The model of a hub id in the hub's own cache, if that has a folder for it.
+fn in_hub_cache(model: &str, stores: &Stores) -> Option<Result<Checkpoint, CheckpointError>> {
+    let snapshot = stores.hub_snapshot(model).transpose()?;
+    let opened = snapshot.and_then(|path| open_directory(model.to_owned(), &path));
+    let origin = Origin::Hub(model.to_owned());
+    Some(opened.map(|opened| Checkpoint { origin, ..opened }))
 }
 
 /// Opens what was found on a server.
@@ -178,12 +183,6 @@ fn open_remote(found: RemoteModel) -> Result<Checkpoint, CheckpointError> {
     Ok(checkpoint)
 }
 
-fn has_weights(directory: &Path) -> bool {
-    let files = stores::list(directory).unwrap_or_default();
-    let mut ends = files.iter().flat_map(|path| path.extension());
-    ends.any(|end| end == "safetensors" || end == "gguf")
-}
-
 /// Whether a name can only be meant as a path: it has the form of one, or its folder is there.
 fn is_path(model: &str) -> bool {
     let path = Path::new(model);
@@ -195,6 +194,7 @@ fn is_path(model: &str) -> bool {
 
 /// The error for a model that was not found. The stores are not mentioned for a name that can only be a path.
 fn no_model(model: &str, stores: &Stores) -> CheckpointError {
+    let model = &foreign::without_secrets(model);
     let path = Path::new(model);
     let is_file = ["gguf", "safetensors", "json"]
         .iter()

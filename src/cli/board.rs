@@ -105,7 +105,7 @@ fn asked(
         return Ok((Some(path), request));
     }
     let models = args.models.iter().map(|model| SharedModel {
-        name: model.clone(),
+        name: foreign::without_secrets(model),
         model: model.clone(),
         request: base.clone(),
         priority: 1,

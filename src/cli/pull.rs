@@ -6,10 +6,10 @@ use anyhow::bail;
 
 use super::args::PullArgs;
 use super::progress::{self, Bar};
-use super::{Outcome, output, print, remote, request};
-use crate::checkpoint::{CheckpointError, SourceFormat};
+use super::{Outcome, output, print, quantize as quantize_command, remote, request};
+use crate::checkpoint::{CheckpointError, Origin, RemoteError, SourceFormat};
 use crate::foreign::shell_path;
-use crate::hub::Purpose;
+use crate::hub::{HubError, Purpose};
 use crate::model::Unknown;
 use crate::plan::Plan;
 use crate::planner::{OpenError, Planned, Planner, Request, Schemes, WorkloadRequest};
@@ -20,18 +20,32 @@ use crate::units::Bytes;
 const FEWER_BITS: f64 = 0.98;
 
 pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
+    quantize_command::scheme(&args.scheme)?;
     let plans = remote::stores(Purpose::Plan);
     let own = Planner::open_in(&args.model, &plans, |_| Unknown::Refuse)?;
     let is_gguf = own.checkpoint().format == SourceFormat::Gguf;
-    let name = if is_gguf {
-        args.model.clone()
-    } else {
-        offered(args)
+    let is_of_hub = matches!(own.checkpoint().origin, Origin::Hub(_));
+    if !is_gguf && !is_of_hub {
+        bail!(
+            "{}: is not a repository of the hub; make the file instead: {}",
+            args.model,
+            quantize_line(args)
+        );
+    }
+    let name = match is_gguf {
+        // A repository, of which another file was opened.
+        true if is_of_hub && !args.model.contains(':') && !args.model.ends_with(".gguf") => {
+            format!("{}:{}", args.model, args.scheme.to_uppercase())
+        }
+        true => args.model.clone(),
+        false => offered(args),
     };
     let begun = Some(args.output.as_path()).filter(|_| args.resume);
     let stores = remote::stores_of(begun, false);
     let theirs = match Planner::open_in(&name, &stores, |_| Unknown::Refuse) {
-        Err(OpenError::Checkpoint(CheckpointError::Remote(error))) if !is_gguf => {
+        Err(OpenError::Checkpoint(CheckpointError::Remote(error)))
+            if !is_gguf && is_not_there(&error) =>
+        {
             print(&format!(
                 "the publisher offers no {} GGUF of {} ({error}); make one:\n  {}\n",
                 args.scheme.to_uppercase(),
@@ -108,6 +122,14 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
         checkpoint.name
     ))?;
     Ok(Outcome::Yes)
+}
+
+/// Whether a server answered that it has no such model, or none for this user.
+fn is_not_there(error: &RemoteError) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(HubError::Denied { .. } | HubError::Model { .. })
+    )
 }
 
 /// Where a publisher has the GGUF files of a model: in a repository beside it.

@@ -104,7 +104,8 @@ fn refuse_file_name(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<()> 
     )
 }
 
-fn scheme(id: &str) -> anyhow::Result<&'static Scheme> {
+/// The scheme of an id.
+pub(super) fn scheme(id: &str) -> anyhow::Result<&'static Scheme> {
     let Some(scheme) = Scheme::get(id) else {
         let ids = || SCHEMES.iter().map(|scheme| scheme.id);
         bail!(

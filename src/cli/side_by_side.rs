@@ -51,7 +51,12 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
             Err(error) => Err(message(&error.into())),
         });
     }
-    let shown: Vec<Side<'_>> = args.models.iter().zip(&sides).map(side).collect();
+    let names: Vec<String> = args
+        .models
+        .iter()
+        .map(|m| foreign::without_secrets(m))
+        .collect();
+    let shown: Vec<Side<'_>> = names.iter().zip(&sides).map(side).collect();
     let text = match args.report.format() {
         ReportFormat::Json => report::json(&several::documents(&shown)),
         ReportFormat::Text => foreign::lines(&several::text(&shown, super::columns())),

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use ureq::http::Uri;
 
 use super::error::HubError;
+use crate::foreign::without_secrets;
 
 /// The address of a file or a question on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,21 +20,9 @@ impl Address {
     /// # Errors
     /// [`HubError::Address`] for another scheme, without a host, or with a password in it.
     pub(super) fn parse(text: &str) -> Result<Address, HubError> {
-        let refuse = |problem| {
-            let shown = text.split(['?', '#']).next().unwrap_or_default();
-            // What stands before an `@` of the host may be a password.
-            let shown = match shown.split_once("://") {
-                Some((scheme, rest)) => {
-                    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-                    let host = host.rsplit('@').next().unwrap_or_default();
-                    format!("{scheme}://{host}/{path}")
-                }
-                None => shown.to_owned(),
-            };
-            HubError::Address {
-                address: shown,
-                problem,
-            }
+        let refuse = |problem| HubError::Address {
+            address: without_secrets(text),
+            problem,
         };
         let text = text.split('#').next().unwrap_or_default();
         let uri: Uri = text
@@ -55,7 +44,10 @@ impl Address {
     pub(super) fn join(&self, location: &str) -> Result<Address, HubError> {
         let scheme = self.0.scheme_str().unwrap_or("https");
         let authority = self.0.authority().map_or("", |a| a.as_str());
-        if location.contains("://") {
+        // A query may hold an address.
+        let before_path = location.split(['/', '?', '#']).next().unwrap_or_default();
+        let behind = location.strip_prefix(before_path).unwrap_or_default();
+        if before_path.ends_with(':') && behind.starts_with("//") {
             return Address::parse(location);
         }
         if let Some(rest) = location.strip_prefix("//") {
@@ -173,6 +165,14 @@ mod tests {
         check("//cdn.example/c", "https://cdn.example/c");
         check("c", "https://hub.example:8443/a/c");
         check("http://other/c", "http://other/c");
+        check(
+            "/c?of=http://a/b",
+            "https://hub.example:8443/c?of=http://a/b",
+        );
+        check(
+            "c?of=http://a/b",
+            "https://hub.example:8443/a/c?of=http://a/b",
+        );
         assert!(from.join("ftp://other/c").is_err());
         assert_eq!(from.to_string(), "https://hub.example:8443/a/b");
     }

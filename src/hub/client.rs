@@ -104,6 +104,8 @@ pub(super) struct Client {
     /// The only server that is sent the token.
     hub: Address,
     token: Option<Token>,
+    /// Whether nothing may be asked.
+    offline: bool,
     pub(super) traffic: Arc<Traffic>,
 }
 
@@ -166,8 +168,14 @@ impl Client {
             proxy,
             hub,
             token,
+            offline: false,
             traffic: Arc::default(),
         }
+    }
+
+    /// The same client; it asks nothing if the network must not be used.
+    pub(super) fn offline(self, offline: bool) -> Client {
+        Client { offline, ..self }
     }
 
     pub(super) fn has_token(&self) -> bool {
@@ -266,6 +274,12 @@ impl Client {
                     problem: "a redirect has no target".to_owned(),
                 });
             };
+            if self.without_token(location) != location {
+                return Err(HubError::Answer {
+                    address: at.address.to_string(),
+                    problem: "a redirect repeats the token".to_owned(),
+                });
+            }
             at = self.follow(&at, at.address.join(location)?)?;
         }
         Err(HubError::EndlessRedirects {
@@ -317,6 +331,11 @@ impl Client {
     /// One request without redirects.
     fn ask(&self, at: &Target, headers: &[(&str, &str)]) -> Result<Answer, HubError> {
         let address = &at.address;
+        if self.offline {
+            return Err(HubError::Offline {
+                model: address.to_string(),
+            });
+        }
         let agent = if at.led && !self.is_proxied(address) {
             &self.public
         } else {
@@ -332,7 +351,13 @@ impl Client {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = request.call().map_err(|error| failed(address, error))?;
+        let answer = request.call().map_err(|error| {
+            // The resolver's errors have no kind of their own.
+            if matches!(error, ureq::Error::Io(_)) && !self.is_proxied(address) && !found(address) {
+                return failed(address, ureq::Error::HostNotFound);
+            }
+            failed(address, error)
+        })?;
         let (parts, body) = answer.into_parts();
         Ok(Answer {
             at: at.clone(),
@@ -362,7 +387,7 @@ impl Client {
                 });
             }
             status => {
-                let named = |name| answer.header(name).unwrap_or_default().to_owned();
+                let named = |name| self.without_token(answer.header(name).unwrap_or_default());
                 let (code, message) = (named("x-error-code"), named("x-error-message"));
                 return Err(HubError::Refused {
                     address,
@@ -384,6 +409,14 @@ impl Client {
             return Err(HubError::WebPage { address });
         }
         Ok(answer)
+    }
+
+    /// What a server says, which may repeat the token.
+    fn without_token(&self, text: &str) -> String {
+        match &self.token {
+            Some(Token(token)) => text.replace(token.as_str(), "(token)"),
+            None => text.to_owned(),
+        }
     }
 
     /// The body of an answer, counted.
@@ -446,9 +479,9 @@ fn failed(address: &Address, error: ureq::Error) -> HubError {
     match error {
         ureq::Error::HostNotFound => HubError::Unreachable {
             address,
-            problem: "there is no host of that name".to_owned(),
+            problem: "no address was found for the host's name".to_owned(),
         },
-        ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        ureq::Error::Io(error) if is_of_reaching(&error) => {
             let problem = error.to_string();
             HubError::Unreachable { address, problem }
         }
@@ -469,6 +502,21 @@ fn failed(address: &Address, error: ureq::Error) -> HubError {
             problem: error.to_string(),
         },
     }
+}
+
+/// Whether the name of a host has an address.
+fn found(address: &Address) -> bool {
+    let (_, host, port) = address.origin();
+    (host.as_str(), port).to_socket_addrs().is_ok()
+}
+
+/// Whether a connection was not even begun.
+fn is_of_reaching(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(
+        error.kind(),
+        ConnectionRefused | HostUnreachable | NetworkUnreachable
+    )
 }
 
 /// The error of TLS within one of input and output.

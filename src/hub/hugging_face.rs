@@ -118,10 +118,10 @@ impl Hub<'_> {
     /// A refusal, with what it means and what the user can do.
     pub(super) fn explained(&self, error: HubError, repo: &Repo) -> HubError {
         let HubError::Refused {
+            address,
             status,
             code,
             message,
-            ..
         } = &error
         else {
             return error;
@@ -129,6 +129,11 @@ impl Hub<'_> {
         let Repo { id, revision, .. } = repo;
         let (hub, has_token) = (self.endpoint.to_string(), self.client.has_token());
         let hub = hub.trim_end_matches('/');
+        // What another server says, to which the hub led, tells nothing of the repository.
+        let Some(path) = address.strip_prefix(hub).filter(|p| p.starts_with('/')) else {
+            return error;
+        };
+        let is_of_file = path.starts_with(&format!("/{id}/resolve/"));
         let gated = code == "GatedRepo" || message.to_lowercase().contains("gated");
         let denied = |what: String, way_out: String| HubError::Denied { what, way_out };
         match (*status, code.as_str()) {
@@ -167,7 +172,7 @@ impl Hub<'_> {
                 format!("{id} has no branch, tag or commit `{revision}`"),
                 format!("see {hub}/{id}/tree/main"),
             ),
-            (404, "EntryNotFound") => denied(
+            (404, code) if code == "EntryNotFound" || is_of_file => denied(
                 format!("{id} has no such file at `{revision}`"),
                 format!("see {hub}/{id}/tree/main"),
             ),

@@ -1,13 +1,14 @@
 //! Fills the hub's own cache with files as they pass, in the layout that its clients share: `blobs/ETAG` holds the bytes,
 //! `snapshots/COMMIT/PATH` links to it, and `refs/REVISION` names the commit.
 //!
-//! A file has its name in `blobs` when its digest was checked; until then it is `ETAG.incomplete`, as for the clients.
+//! A file has its name in `blobs` when its digest was checked; until then it is `ETAG.orinplan-partial`. The clients' own
+//! `ETAG.incomplete` they go on with by its length, and this one has holes.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cache::ListedFile;
 use super::error::HubError;
@@ -20,7 +21,8 @@ pub(super) struct Keep {
     /// `models--ORG--NAME`.
     folder: PathBuf,
     commit: String,
-    open: Mutex<HashMap<String, Arc<File>>>,
+    /// The blobs that were begun; `None` for one that is complete.
+    begun: Mutex<HashMap<PathBuf, Option<Arc<File>>>>,
 }
 
 impl Keep {
@@ -39,7 +41,7 @@ impl Keep {
         Ok(Keep {
             folder,
             commit: commit.to_owned(),
-            open: Mutex::default(),
+            begun: Mutex::default(),
         })
     }
 
@@ -49,22 +51,21 @@ impl Keep {
         self.complete(file)
     }
 
-    /// Keeps bytes of a file.
+    /// Keeps bytes of a file, unless it is complete.
     pub(super) fn write(&self, file: &ListedFile, at: u64, bytes: &[u8]) -> Result<(), HubError> {
         let Some(blob) = self.blob(file) else {
             return Ok(());
         };
-        let incomplete = incomplete(&blob);
-        let failed = |error| HubError::cache(&incomplete, error);
+        let partial = partial(&blob);
+        let failed = |error| HubError::cache(&partial, error);
         let open = {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            match open.get(&file.path) {
-                Some(file) => file.clone(),
+            let mut begun = self.begun();
+            match begun.get(&blob) {
+                Some(Some(file)) => file.clone(),
+                Some(None) => return Ok(()),
                 None => {
-                    let mut options = File::options();
-                    let options = options.write(true).create(true).truncate(false);
-                    let opened = Arc::new(options.open(&incomplete).map_err(failed)?);
-                    open.insert(file.path.clone(), opened.clone());
+                    let opened = Arc::new(File::create(&partial).map_err(failed)?);
+                    begun.insert(blob, Some(opened.clone()));
                     opened
                 }
             }
@@ -77,15 +78,13 @@ impl Keep {
         let Some(blob) = self.blob(file) else {
             return Ok(());
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(written) = open.remove(&file.path) else {
+        let written = self.begun().insert(blob.clone(), None).flatten();
+        let Some(written) = written else {
             return Ok(());
         };
-        drop(open);
-        let incomplete = incomplete(&blob);
         let named = written
             .sync_all()
-            .and_then(|()| fs::rename(&incomplete, &blob));
+            .and_then(|()| fs::rename(partial(&blob), &blob));
         named.map_err(|error| HubError::cache(&blob, error))?;
         let link = self
             .folder
@@ -123,10 +122,22 @@ impl Keep {
         let is_hex = etag.len() >= 40 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_hex.then(|| self.folder.join("blobs").join(etag))
     }
+
+    fn begun(&self) -> MutexGuard<'_, HashMap<PathBuf, Option<Arc<File>>>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn incomplete(blob: &Path) -> PathBuf {
+impl Drop for Keep {
+    fn drop(&mut self) {
+        let begun = self.begun();
+        let unfinished = begun.iter().filter(|(_, file)| file.is_some());
+        unfinished.for_each(|(blob, _)| drop(fs::remove_file(partial(blob))));
+    }
+}
+
+fn partial(blob: &Path) -> PathBuf {
     let mut name = blob.as_os_str().to_owned();
-    name.push(".incomplete");
+    name.push(".orinplan-partial");
     PathBuf::from(name)
 }

@@ -89,7 +89,11 @@ impl Servers {
     }
 
     fn open(&self, name: &str) -> Result<Option<RemoteModel>, HubError> {
-        let endpoint = Address::parse(&self.settings.endpoint)?;
+        let endpoint =
+            Address::parse(&self.settings.endpoint).map_err(|error| HubError::Model {
+                model: "HF_ENDPOINT".to_owned(),
+                problem: error.to_string(),
+            })?;
         let Some(reference) = reference::parse(name, &endpoint)? else {
             return Ok(None);
         };
@@ -105,7 +109,8 @@ impl Servers {
         let client = self.client.get_or_init(|| {
             let token = self.settings.token.clone();
             let proxy = Proxy::try_from_env();
-            Arc::new(Client::new(endpoint.clone(), token, &roots(), proxy))
+            let client = Client::new(endpoint.clone(), token, &roots(), proxy);
+            Arc::new(client.offline(self.settings.offline))
         });
         let opener = Opener {
             client,

@@ -1,7 +1,8 @@
 //! Opens a model on a server: finds the state that is meant, fetches what is not in the cache of that, and hands over a
 //! folder with headers and small files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::address::Address;
@@ -30,6 +31,10 @@ const MOST_FILES: usize = 2048;
 /// Bytes that the first ranges of all shards take together, if they are many: a header of a shard has 5 kB for a dense
 /// model and 150 kB for one with many experts.
 const FIRST_RANGES: u64 = 4 << 20;
+/// What names the shards of a checkpoint.
+const INDEX: &str = "model.safetensors.index.json";
+/// How deep the folders of a repository are looked through in the hub's cache.
+const DEPTH: usize = 3;
 /// The largest small file.
 const SMALL: Bytes = Bytes(128 << 20);
 
@@ -66,8 +71,13 @@ enum Extent {
 impl Opener<'_> {
     /// A model in a repository of the hub. `None` where nothing of it is known here and the network must not be used.
     pub(super) fn hub(&self, text: &str, repo: &Repo) -> Result<Option<RemoteModel>, HubError> {
-        if let Some(found) = self.in_store(text, repo) {
-            return Ok(Some(found));
+        // What is gone on with began on the server.
+        let stored = match self.settings.pinned {
+            None => self.in_store(text, repo),
+            Some(_) => None,
+        };
+        if stored.is_some() {
+            return Ok(stored);
         }
         let hub = Hub {
             client: self.client,
@@ -111,28 +121,21 @@ impl Opener<'_> {
             .map(Some)
     }
 
-    /// The model if the hub's own cache on this machine has it.
+    /// The model if the hub's own cache on this machine has all of it.
     fn in_store(&self, text: &str, repo: &Repo) -> Option<RemoteModel> {
         let stores = &self.settings.stores;
         let folder = stores.hub_revision(&repo.id, &repo.revision)?;
-        let entries = std::fs::read_dir(&folder).ok()?.flatten();
-        let here: Vec<ListedFile> = entries
-            .filter_map(|entry| {
-                let path = entry.file_name().into_string().ok()?;
-                let size = std::fs::metadata(entry.path()).ok()?.len();
-                Some(ListedFile {
-                    path,
-                    size,
-                    sha256: None,
-                    etag: None,
-                })
-            })
-            .collect();
+        let mut here = Vec::new();
+        list_below(&folder, "", &mut here);
         let (place, name) = match choose::choose(repo, &here).ok()? {
-            Chosen::Directory { weights, .. } if !weights.is_empty() => {
+            Chosen::Directory { weights, .. } => {
+                let is_here = |named: &String| weights.iter().any(|file| file.path == *named);
+                let named = named_files(&folder.join(INDEX)).unwrap_or_default();
+                if weights.is_empty() || !named.iter().all(is_here) {
+                    return None;
+                }
                 (ModelFiles::Directory(folder), repo.id.clone())
             }
-            Chosen::Directory { .. } => return None,
             Chosen::Safetensors(files) => {
                 let first = files.first()?;
                 (
@@ -357,22 +360,13 @@ impl Opener<'_> {
         version: &Version<'_>,
         weights: Vec<ListedFile>,
     ) -> Result<Vec<ListedFile>, HubError> {
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: HashMap<String, String>,
-        }
-        const USUAL: &str = "model.safetensors.index.json";
-        let Some(index) = version.listing.iter().find(|file| file.path == USUAL) else {
+        let Some(index) = version.listing.iter().find(|file| file.path == INDEX) else {
             return Ok(weights);
         };
         self.gather(version, vec![(index.clone(), Extent::Whole)])?;
-        let path = version.snapshot.path(USUAL);
-        let text = std::fs::read_to_string(&path).map_err(|error| HubError::cache(&path, error))?;
         // A wrong index is reported where it is read.
-        let Ok(Index { weight_map }) = serde_json::from_str(&text) else {
-            return Ok(Vec::new());
-        };
-        let is_named = |file: &ListedFile| weight_map.values().any(|named| *named == file.path);
+        let named = named_files(&version.snapshot.path(INDEX)).unwrap_or_default();
+        let is_named = |file: &ListedFile| named.contains(&file.path);
         Ok(weights.into_iter().filter(is_named).collect())
     }
 
@@ -486,6 +480,40 @@ impl Version<'_> {
     fn remote(&self, file: &ListedFile, address: Address) -> RemoteFile {
         let etag = file.etag.clone().filter(|_| !self.pins);
         RemoteFile::new(address, file.size, etag)
+    }
+}
+
+/// The files that an index of shards names; `None` if there is none that can be read.
+fn named_files(index: &Path) -> Option<BTreeSet<String>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let text = std::fs::read_to_string(index).ok()?;
+    let Index { weight_map } = serde_json::from_str(&text).ok()?;
+    Some(weight_map.into_values().collect())
+}
+
+/// The files in a folder and those in it, with their paths below `prefix`. A link to nothing is left out.
+fn list_below(folder: &Path, prefix: &str, files: &mut Vec<ListedFile>) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.take(MOST_FILES) {
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let path = format!("{prefix}{name}");
+        match std::fs::metadata(entry.path()) {
+            Ok(found) if found.is_dir() && path.matches('/').count() < DEPTH => {
+                list_below(&entry.path(), &format!("{path}/"), files);
+            }
+            Ok(found) if found.is_file() => files.push(ListedFile {
+                path,
+                size: found.len(),
+                sha256: None,
+                etag: None,
+            }),
+            _ => {}
+        }
     }
 }
 

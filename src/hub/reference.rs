@@ -71,12 +71,11 @@ const OLLAMA: &str = "registry.ollama.ai";
 /// # Errors
 /// [`HubError`] for an address that is none, or leads to no model.
 pub(super) fn parse(text: &str, hub: &Address) -> Result<Option<Reference>, HubError> {
-    let is_hub = |host: &str| HUB_HOSTS.contains(&host) || host == hub.host();
     if text.contains("://") {
         let address = Address::parse(text)?;
         let host = address.host().to_ascii_lowercase();
         let path = address.path().trim_matches('/');
-        if is_hub(&host) {
+        if HUB_HOSTS.contains(&host.as_str()) || address.origin() == hub.origin() {
             return in_hub(text, path).map(Some);
         }
         if OLLAMA_HOSTS.contains(&host.as_str()) {
@@ -229,7 +228,8 @@ fn other_registry(text: &str) -> Option<OllamaName> {
 
 /// Whether a tag is the name of a format of GGUF files.
 pub(super) fn is_format(tag: &str) -> bool {
-    let bare = tag.strip_prefix("UD-").unwrap_or(tag);
+    let tag = tag.to_ascii_uppercase();
+    let bare = tag.strip_prefix("UD-").unwrap_or(&tag);
     let is = |name: &str| name.eq_ignore_ascii_case(bare);
     let formats = FORMATS.iter().map(|format| format.name);
     let sized = bare.rsplit_once('_').is_some_and(|(base, size)| {
@@ -323,6 +323,15 @@ mod tests {
             ("Qwen/Qwen3-8B@v1.0", "hub Qwen/Qwen3-8B v1.0"),
             ("Qwen/Qwen3-8B@refs/pr/1", "hub Qwen/Qwen3-8B refs/pr/1"),
             ("hf.co/Qwen/Qwen3-8B", "hub Qwen/Qwen3-8B main"),
+            ("org/m-GGUF:ud-q4_k_xl", "hub org/m-GGUF main :ud-q4_k_xl"),
+            (
+                "https://hub.example/org/m-GGUF/a.gguf",
+                "hub org/m-GGUF main /a.gguf",
+            ),
+            (
+                "https://hub.example:8443/org/m-GGUF/a.gguf",
+                "file https://hub.example:8443/org/m-GGUF/a.gguf",
+            ),
             (
                 "https://huggingface.co/Qwen/Qwen3-8B/",
                 "hub Qwen/Qwen3-8B main",

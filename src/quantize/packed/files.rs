@@ -92,7 +92,7 @@ impl Files {
         self.source.as_ref()
     }
 
-    /// Announces that `tensors` will be read, to a server.
+    /// Announces to a server that `tensors` will be read, in the order in which they are stored.
     pub(in crate::quantize) fn fetch_ahead<'a>(
         &self,
         tensors: impl Iterator<Item = &'a StoredTensor>,
@@ -100,7 +100,7 @@ impl Files {
         let Some(source) = &self.source else {
             return;
         };
-        let ranges = tensors.filter_map(|tensor| {
+        let ranges = as_stored(tensors).into_iter().filter_map(|tensor| {
             let (path, _) = self.files.get(tensor.file)?;
             Some(FileRange {
                 file: path.clone(),
@@ -117,6 +117,13 @@ impl Files {
         let finished = finished.transpose().map_err(PackedError::Source)?;
         Ok(finished.unwrap_or_default())
     }
+}
+
+/// Tensors in the order in which files and the bytes in them are read.
+fn as_stored<'a>(tensors: impl Iterator<Item = &'a StoredTensor>) -> Vec<&'a StoredTensor> {
+    let mut tensors: Vec<&StoredTensor> = tensors.collect();
+    tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
+    tensors
 }
 
 /// Reads one stored tensor.
@@ -238,4 +245,36 @@ fn map<const N: usize, T>(bytes: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> 
 pub(super) fn table(bytes: &[u8], value: impl Fn(u8) -> f32, out: &mut Vec<f32>) {
     let values: [f32; 256] = std::array::from_fn(|code| value(code as u8));
     out.extend(bytes.iter().map(|&byte| values[usize::from(byte)]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Bytes;
+
+    /// A final norm is written first, and stored in the last of many files.
+    #[test]
+    fn what_is_fetched_ahead_is_in_the_order_of_files() {
+        let tensor = |name: &str, file, offset| StoredTensor {
+            name: name.to_owned(),
+            dtype: Dtype::BF16,
+            shape: vec![8],
+            file,
+            offset,
+            bytes: Bytes(16),
+        };
+        let written = [
+            tensor("norm", 2, 96),
+            tensor("embedding", 0, 64),
+            tensor("up", 0, 16),
+            tensor("down", 1, 32),
+        ];
+        let names = as_stored(written.iter())
+            .into_iter()
+            .map(|t| t.name.as_str());
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            ["up", "embedding", "down", "norm"]
+        );
+    }
 }

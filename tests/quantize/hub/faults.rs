@@ -48,6 +48,63 @@ fn a_refusal_says_what_to_do() {
     );
 }
 
+/// What a server that the hub led to says is not what the hub says of the repository; a token that is repeated stays out.
+#[test]
+fn a_refusal_is_that_of_who_refuses() {
+    let desk = Desk::with_gated();
+    let fit = |model: &str| {
+        let mut command = desk.command(&["fit", model]);
+        left(command.env("HF_TOKEN", TOKEN).output().unwrap())
+    };
+    for status in [403, 404] {
+        desk.server.fault(
+            "/cdn/org/tiny/model",
+            usize::MAX,
+            Fault::Status(status, vec![]),
+        );
+        let run = fit("org/tiny");
+        let said = format!("refuses with status {status}");
+        assert!(run.err.contains(&said), "{}", run.err);
+        desk.server.mend();
+    }
+    desk.server
+        .fault("resolve", usize::MAX, Fault::Status(404, vec![]));
+    let run = fit("org/tiny");
+    assert!(run.err.contains("has no such file"), "{}", run.err);
+    desk.server.mend();
+    let echo = ("x-error-message", "you sent hf_secretword");
+    desk.server
+        .fault("org/gated", usize::MAX, Fault::Status(418, vec![echo]));
+    let run = fit("org/gated");
+    assert!(run.err.contains("you sent (token)"), "{}", run.err);
+    assert!(!run.err.contains(TOKEN), "{}", run.err);
+}
+
+#[test]
+fn no_report_of_several_models_shows_a_signature() {
+    let (desk, folder) = Desk::with_tiny();
+    let plain = |file: &str| desk.server.url() + "/cdn/org/tiny/" + file + "?signature=secret";
+    let there = plain("model.safetensors").replacen(&desk.server.url(), &desk.server.cdn(), 1);
+    let missing = plain("other.safetensors").replacen(&desk.server.url(), &desk.server.cdn(), 1);
+    let local = folder.to_str().unwrap();
+    for format in ["text", "json", "markdown"] {
+        for address in [&there, &missing] {
+            let run = desk.run(&["fit", local, address, "--format", format]);
+            assert!(!run.out.contains("secret"), "{format}: {}", run.out);
+            assert!(!run.err.contains("secret"), "{format}: {}", run.err);
+        }
+        let save = desk.path("saved.json");
+        let save = save.to_str().unwrap();
+        let run = desk.run(&["board", local, &there, "--format", format, "--save", save]);
+        assert!(!run.out.contains("secret"), "{format}: {}", run.out);
+        if let Ok(saved) = fs::read_to_string(save) {
+            assert!(!saved.contains("secret"), "{saved}");
+        }
+    }
+    let run = desk.run(&["fit", "example.com/x.gguf?token=secret"]);
+    assert!(!run.err.contains("secret"), "{}", run.err);
+}
+
 #[test]
 fn a_token_is_sent_to_the_hub_alone() {
     let desk = Desk::with_gated();

@@ -169,6 +169,17 @@ fn every_form_of_a_name_leads_to_the_same_file() {
     ];
     let error = desk.error(&words);
     assert!(error.contains("is Q8_0, not Q4_0"), "{error}");
+    // A repository of several files: the one of that format.
+    let pulled = desk.run(&[
+        "pull",
+        "org/tiny-GGUF",
+        "--scheme",
+        "q8_0",
+        "--output",
+        "pulled.gguf",
+    ]);
+    assert_eq!(pulled.code, 0, "{}", pulled.err);
+    assert_eq!(fs::read(desk.path("pulled.gguf")).unwrap(), q8);
 }
 
 /// A tag of a model with something beside it, or of no GGUF at all.

@@ -148,6 +148,11 @@ impl Server {
         format!("{}://127.0.0.1:{}", self.scheme, self.ports.0)
     }
 
+    /// The port that stands for the network from which files are sent.
+    pub(crate) fn cdn(&self) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme, self.ports.1)
+    }
+
     pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.ports.0)
     }

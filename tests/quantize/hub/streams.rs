@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use orinplan::safetensors;
+use serde_json::json;
 
 use super::server::{Asked, Fault, Repository};
-use super::{COMMIT, Desk, in_two_shards, repository, same, served};
+use super::{COMMIT, Desk, in_two_shards, left, repository, same, served};
 use crate::build::quantize;
+use crate::types::llama;
 
 /// A desk with the tiny fixture in two shards as `org/tiny`; the fixture's folder.
 fn with_shards() -> (Desk, PathBuf) {
@@ -94,6 +96,108 @@ fn every_byte_of_the_source_is_fetched_once() {
         let expected = header.file_bytes - header.data_offset;
         assert_eq!(sent(&asked, shard), expected, "{shard}");
     }
+}
+
+/// Shards larger than what is held ahead.
+#[test]
+fn large_shards_are_fetched_once_and_kept_once() {
+    let desk = Desk::new();
+    let (mut config, tensors) = llama();
+    let wide = 256 << 10;
+    config["intermediate_size"] = json!(wide);
+    config["num_hidden_layers"] = json!(2);
+    let stored = |name: &str, shape: &[usize]| {
+        let shape: Vec<usize> = shape
+            .iter()
+            .map(|&n| if n == 64 { wide } else { n })
+            .collect();
+        let bytes = vec![0x11; 2 * shape.iter().product::<usize>()];
+        (name.to_owned(), "BF16", shape, bytes)
+    };
+    let blocks = tensors.iter().flat_map(|(name, shape, _)| {
+        let second = name.replace(".layers.0.", ".layers.1.");
+        let again = (second != *name).then(|| stored(&second, shape));
+        std::iter::once(stored(name, shape)).chain(again)
+    });
+    let mut tensors: Vec<_> = blocks.collect();
+    tensors.sort();
+    let folder = desk.scratch.stored("whole", &config, tensors);
+    let shards = desk.path("tiny");
+    in_two_shards(&folder, &shards);
+    desk.server.put("org/tiny", repository(&shards));
+    let output = desk.path("a.gguf");
+    let words = [
+        "quantize",
+        "org/tiny",
+        "--scheme",
+        "bf16",
+        "--keep-source",
+        "--output",
+    ];
+    let run = desk.run(&[&words[..], &[output.to_str().unwrap()]].concat());
+    assert_eq!(run.code, 0, "{}", run.err);
+    let asked = desk.server.asked();
+    for shard in ["model-00001-of-00002", "model-00002-of-00002"] {
+        let whole = shards.join(format!("{shard}.safetensors"));
+        let whole = fs::metadata(whole).unwrap().len();
+        assert!(whole > 32 << 20, "{whole}");
+        // The first range, which holds the header, has some weights behind it.
+        let sent = sent(&asked, shard);
+        assert!(
+            (whole - (1 << 20)..whole + (1 << 20)).contains(&sent),
+            "{shard}: {sent} of {whole}"
+        );
+    }
+    let blobs = fs::read_dir(desk.path("hub/models--org--tiny/blobs")).unwrap();
+    let names = blobs.map(|blob| blob.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.contains('.')).next(), None);
+}
+
+/// Weights that are not here are not fetched where the network is forbidden.
+#[test]
+fn offline_no_weights_are_fetched() {
+    let (desk, _) = with_shards();
+    desk.json(&["fit", "org/tiny"]);
+    desk.run(&make(&desk.path("a.gguf"), &["--dry-run"]));
+    desk.server.asked();
+    let output = desk.path("b.gguf");
+    let error = desk.error(&make(&output, &["--offline"]));
+    assert!(
+        error.contains("--offline or HF_HUB_OFFLINE forbids the network"),
+        "{error}"
+    );
+    let mut command = desk.command(&make(&output, &[]));
+    let run = left(command.env("HF_HUB_OFFLINE", "1").output().unwrap());
+    assert_eq!(run.code, 2, "{}", run.err);
+    assert_eq!(desk.server.asked().len(), 0);
+    assert!(!output.exists());
+}
+
+/// A download that broke off leaves a part of a model in the hub's cache: the rest is on the server.
+#[test]
+fn a_part_in_the_hubs_cache_is_no_model() {
+    let (desk, folder) = with_shards();
+    let kept = desk.path("hub/models--org--tiny");
+    let snapshot = kept.join("snapshots").join(COMMIT);
+    fs::create_dir_all(kept.join("refs")).unwrap();
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::write(kept.join("refs/main"), COMMIT).unwrap();
+    let plans = |model: &str| desk.json(&["fit", model])["plans"].clone();
+    let whole = plans("org/tiny");
+    for name in [
+        "config.json",
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+    ] {
+        fs::copy(folder.join(name), snapshot.join(name)).unwrap();
+        for model in ["org/tiny", "org/tiny@main"] {
+            assert!(plans(model) == whole, "{name}, {model}");
+        }
+    }
+    fs::remove_dir_all(&snapshot).unwrap();
+    assert!(plans("org/tiny") == whole);
+    let run = desk.run(&make(&desk.path("a.gguf"), &["--keep-source"]));
+    assert_eq!(run.code, 0, "{}", run.err);
 }
 
 #[test]
@@ -228,13 +332,11 @@ fn the_source_is_kept_as_the_hubs_clients_keep_it() {
         assert!(blob.starts_with("../../blobs"), "{}", blob.display());
     }
     let blobs = fs::read_dir(kept.join("blobs")).unwrap();
-    assert!(blobs.into_iter().all(|blob| {
-        !blob
-            .unwrap()
-            .path()
-            .to_string_lossy()
-            .ends_with("incomplete")
-    }));
+    assert!(
+        blobs
+            .into_iter()
+            .all(|blob| { !blob.unwrap().path().to_string_lossy().ends_with("partial") })
+    );
     desk.server.asked();
     let run = desk.run(&make(&desk.path("b.gguf"), &[]));
     assert_eq!(run.code, 0, "{}", run.err);
@@ -265,6 +367,19 @@ fn the_file_that_a_publisher_offers_is_fetched_and_checked() {
         "{}",
         none.out
     );
+
+    // A server that is busy says nothing about what it has.
+    desk.server
+        .fault("org/tiny-GGUF", usize::MAX, Fault::Status(503, vec![]));
+    let error = desk.error(&args);
+    assert!(error.contains("the server is busy"), "{error}");
+    desk.server.mend();
+    desk.server.asked();
+    let mut unknown = args;
+    unknown[3] = "q8_9";
+    let error = desk.error(&unknown);
+    assert!(error.contains("there is no scheme `q8_9`"), "{error}");
+    assert!(desk.server.asked().is_empty());
 
     let offered = desk.path("tiny-Q8_0.gguf");
     quantize(&folder, "q8_0", &offered, &[]);
