@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use super::progress::Spinner;
 use super::remote;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Stores};
 use crate::decode::{LoadOptions, Model, Tokenizer};
-use crate::hub::Purpose;
 use crate::model::Unknown;
 use crate::planner::Planner;
 use crate::quality::{self, Beginning, Chunks, QualityError, Text};
@@ -21,8 +20,8 @@ pub(super) struct Evaluated {
 
 impl Evaluated {
     pub(super) fn open(model: &str) -> anyhow::Result<Evaluated> {
-        let stores = remote::stores(Purpose::Make);
-        let planner = Planner::open_in(model, &stores, |_| Unknown::Refuse)?.writing()?;
+        let open = |stores: &Stores| Planner::open_in(model, stores, |_| Unknown::Refuse);
+        let planner = remote::open_here(open)?.writing()?;
         let tokenizer = Tokenizer::read(planner.checkpoint(), planner.model())?;
         let path = PathBuf::from(model);
         let name = path

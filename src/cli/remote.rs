@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use super::args::NetworkArgs;
 use super::clean;
-use crate::checkpoint::{Checkpoint, Stores};
+use super::progress::Spinner;
+use crate::checkpoint::{Checkpoint, FileRange, Origin, Stores};
 use crate::hub::{Purpose, Servers, Settings, Transfer};
+use crate::planner::{OpenError, Planner};
 use crate::quantize;
 use crate::units::{Bytes, counted};
 
@@ -38,6 +40,30 @@ pub(super) fn stores_of(begun: Option<&Path>, keep_source: bool) -> Stores {
     settings.keep_source = keep_source;
     settings.pinned = begun.and_then(quantize::resumable);
     stores_with(settings)
+}
+
+/// Opens a model whose weights are read more than once, in no order that a stream has: one of the hub is fetched into
+/// the hub's own cache before, and opened from there.
+pub(super) fn open_here(
+    open: impl Fn(&Stores) -> Result<Planner, OpenError>,
+) -> anyhow::Result<Planner> {
+    let planner = open(&stores_of(None, true))?;
+    let checkpoint = planner.checkpoint();
+    let (Some(source), Origin::Hub(name)) = (&checkpoint.source, &checkpoint.origin) else {
+        return Ok(planner);
+    };
+    let spinner = Spinner::new();
+    let bytes: Bytes = checkpoint.files.iter().map(|file| file.bytes).sum();
+    spinner.say(format!("fetching {name}, {bytes}, into the hub's cache"));
+    let whole = checkpoint.files.iter().map(|file| FileRange {
+        file: file.path.clone(),
+        range: 0..file.bytes.0,
+    });
+    source.weights.fetch_ahead(whole.collect());
+    let fetched = source.weights.finish();
+    spinner.clear();
+    fetched?;
+    Ok(open(&stores(Purpose::Make))?)
 }
 
 /// How servers are used in this run.

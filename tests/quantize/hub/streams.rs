@@ -153,6 +153,37 @@ fn large_shards_are_fetched_once_and_kept_once() {
     assert_eq!(names.filter(|name| name.contains('.')).next(), None);
 }
 
+/// What runs a model reads its weights more than once: they are fetched once, into the hub's own cache.
+#[test]
+fn a_model_that_is_run_is_fetched_into_the_hubs_cache() {
+    let (desk, folder) = with_shards();
+    let output = desk.path("a-imatrix.gguf");
+    let mut words = [
+        "imatrix",
+        "org/tiny",
+        "--chunks",
+        "1",
+        "--chunk-tokens",
+        "64",
+        "--output",
+        "",
+    ];
+    words[7] = output.to_str().unwrap();
+    let run = desk.run(&words);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let asked = desk.server.asked();
+    for shard in ["model-00001-of-00002", "model-00002-of-00002"] {
+        let whole = fs::metadata(folder.join(format!("{shard}.safetensors"))).unwrap();
+        // The first range holds the header and what is behind it.
+        assert!(sent(&asked, shard) <= 2 * whole.len(), "{shard}");
+    }
+    let made = fs::read(&output).unwrap();
+    let again = desk.run(&[&words[..], &["--overwrite"]].concat());
+    assert_eq!(again.code, 0, "{}", again.err);
+    assert_eq!(desk.server.asked().len(), 0);
+    assert!(made == fs::read(&output).unwrap());
+}
+
 /// Weights that are not here are not fetched where the network is forbidden.
 #[test]
 fn offline_no_weights_are_fetched() {
