@@ -138,6 +138,8 @@ pub struct Checkpoint {
     pub retrieval: Option<Retrieval>,
     /// Names of weight files that lie beside it and are no part of it.
     pub unread: Vec<String>,
+    /// The tokens of context that it is served with by default: `num_ctx` of an Ollama tag.
+    pub served_context: Option<u64>,
 }
 
 /// Files that hold a tokenizer; every runtime of Hugging Face directories needs one of them.
@@ -166,6 +168,7 @@ impl Checkpoint {
             source: None,
             retrieval: None,
             unread: Vec::new(),
+            served_context: None,
         }
     }
 

@@ -135,8 +135,11 @@ fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
     if let Some(found) = stores.ollama_blobs(model)? {
         let projector = found.projector.as_deref();
         let opened = gguf_files::open(model.to_owned(), &found.model, projector)?;
-        let origin = Origin::Ollama(model.to_owned());
-        return Ok(Checkpoint { origin, ..opened });
+        return Ok(Checkpoint {
+            origin: Origin::Ollama(model.to_owned()),
+            served_context: stores::served_context(found.parameters.as_deref())?,
+            ..opened
+        });
     }
     match ask()? {
         Some(found) => open_remote(found),
@@ -165,9 +168,14 @@ fn open_remote(found: RemoteModel) -> Result<Checkpoint, CheckpointError> {
         ModelFiles::Safetensors(path) => {
             hugging_face::open(name, parent(path), &shards::all(path)?, None)?
         }
-        ModelFiles::Gguf { model, projector } => {
-            gguf_files::open(name, model, projector.as_deref())?
-        }
+        ModelFiles::Gguf {
+            model,
+            projector,
+            parameters,
+        } => Checkpoint {
+            served_context: stores::served_context(parameters.as_deref())?,
+            ..gguf_files::open(name, model, projector.as_deref())?
+        },
     };
     let mut checkpoint = Checkpoint {
         origin,

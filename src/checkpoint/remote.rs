@@ -52,6 +52,8 @@ pub enum ModelFiles {
         model: PathBuf,
         /// The projector.
         projector: Option<PathBuf>,
+        /// The parameters that Ollama serves it with.
+        parameters: Option<PathBuf>,
     },
 }
 

@@ -195,6 +195,18 @@ impl Stores {
 pub(super) struct OllamaModel {
     pub(super) model: PathBuf,
     pub(super) projector: Option<PathBuf>,
+    pub(super) parameters: Option<PathBuf>,
+}
+
+/// The context in the parameters of an Ollama tag, if they state one.
+pub(super) fn served_context(parameters: Option<&Path>) -> Result<Option<u64>, CheckpointError> {
+    #[derive(serde::Deserialize)]
+    struct Parameters {
+        num_ctx: Option<u64>,
+    }
+    let read = parameters.map(|path| json::read(path, MANIFEST_LIMIT));
+    let Parameters { num_ctx } = read.transpose()?.unwrap_or(Parameters { num_ctx: None });
+    Ok(num_ctx.filter(|tokens| *tokens > 0))
 }
 
 /// `[HOST/][NAMESPACE/]MODEL[:TAG]` as a path below `manifests`.
@@ -255,6 +267,7 @@ fn read_manifest(store: &Path, path: &Path) -> Result<OllamaModel, CheckpointErr
         Some(model) => Ok(OllamaModel {
             model,
             projector: blob("projector")?,
+            parameters: blob("params")?,
         }),
         None => Err(broken(path, "has no GGUF model layer".to_owned())),
     }

@@ -22,6 +22,7 @@ mod open;
 mod ranges;
 mod reference;
 mod settings;
+mod stored;
 mod weight_files;
 mod weights;
 

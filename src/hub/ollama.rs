@@ -19,9 +19,10 @@ const LAYERS: &[(&str, &str)] = &[
     ("model", MODEL),
     ("projector", PROJECTOR),
     ("template", "template"),
-    ("params", "params.json"),
+    ("params", PARAMETERS),
     ("system", "system"),
 ];
+pub(super) const PARAMETERS: &str = "ollama-params.json";
 pub(super) const MODEL: &str = "model.gguf";
 pub(super) const PROJECTOR: &str = "projector.gguf";
 

@@ -1,8 +1,7 @@
 //! Opens a model on a server: finds the state that is meant, fetches what is not in the cache of that, and hands over a
 //! folder with headers and small files.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::address::Address;
@@ -18,6 +17,7 @@ use super::ollama;
 use super::ranges::RemoteFile;
 use super::reference::{MAIN, OllamaName, Pick, Repo};
 use super::settings::Settings;
+use super::stored::{self, INDEX, named_files};
 use super::weight_files::{WeightFile, WeightFiles};
 use super::weights::ServerWeights;
 use crate::checkpoint::{ModelFiles, Origin, RemoteModel, ShardName, Source, hub_folder};
@@ -31,10 +31,6 @@ const MOST_FILES: usize = 2048;
 /// Bytes that the first ranges of all shards take together, if they are many: a header of a shard has 5 kB for a dense
 /// model and 150 kB for one with many experts.
 const FIRST_RANGES: u64 = 4 << 20;
-/// What names the shards of a checkpoint.
-const INDEX: &str = "model.safetensors.index.json";
-/// How deep the folders of a repository are looked through in the hub's cache.
-const DEPTH: usize = 3;
 /// The largest small file.
 const SMALL: Bytes = Bytes(128 << 20);
 
@@ -73,7 +69,7 @@ impl Opener<'_> {
     pub(super) fn hub(&self, text: &str, repo: &Repo) -> Result<Option<RemoteModel>, HubError> {
         // What is gone on with began on the server.
         let stored = match self.settings.pinned {
-            None => self.in_store(text, repo),
+            None => stored::find(&self.settings.stores, text, repo),
             Some(_) => None,
         };
         if stored.is_some() {
@@ -121,45 +117,6 @@ impl Opener<'_> {
             .map(Some)
     }
 
-    /// The model if the hub's own cache on this machine has all of it.
-    fn in_store(&self, text: &str, repo: &Repo) -> Option<RemoteModel> {
-        let stores = &self.settings.stores;
-        let folder = stores.hub_revision(&repo.id, &repo.revision)?;
-        let mut here = Vec::new();
-        list_below(&folder, "", &mut here);
-        let (place, name) = match choose::choose(repo, &here).ok()? {
-            Chosen::Directory { weights, .. } => {
-                let is_here = |named: &String| weights.iter().any(|file| file.path == *named);
-                let named = named_files(&folder.join(INDEX)).unwrap_or_default();
-                if weights.is_empty() || !named.iter().all(is_here) {
-                    return None;
-                }
-                (ModelFiles::Directory(folder), repo.id.clone())
-            }
-            Chosen::Safetensors(files) => {
-                let first = files.first()?;
-                (
-                    ModelFiles::Safetensors(folder.join(&first.path)),
-                    stem(&first.path).0.to_owned(),
-                )
-            }
-            Chosen::Gguf { parts, projector } => {
-                let first = parts.first()?;
-                let place = ModelFiles::Gguf {
-                    model: folder.join(&first.path),
-                    projector: projector.map(|file| folder.join(file.path)),
-                };
-                (place, stem(&first.path).0.to_owned())
-            }
-        };
-        Some(RemoteModel {
-            name,
-            origin: Origin::Hub(text.to_owned()),
-            place,
-            source: None,
-        })
-    }
-
     /// The commit that is meant. A branch is asked for each time; where the hub cannot be reached, it is what it was.
     fn commit(&self, hub: &Hub<'_>, host: &str, repo: &Repo) -> Result<Option<String>, HubError> {
         let Repo { id, revision, .. } = repo;
@@ -196,17 +153,13 @@ impl Opener<'_> {
     ) -> Result<Option<RemoteModel>, HubError> {
         let host = host(&wanted.registry);
         let OllamaName { model, tag, .. } = wanted;
-        let (version, listing) = if self.settings.offline {
-            let Some(version) = self.cache.known(&host, model, tag) else {
-                return Ok(None);
-            };
-            let snapshot = self.cache.snapshot(&host, model, &version);
-            let Some(listing) = snapshot.listing() else {
-                return Ok(None);
-            };
-            (version, listing)
-        } else {
-            ollama::files(self.client, wanted)?
+        let asked = match self.settings.offline {
+            true => None,
+            false => Some(ollama::files(self.client, wanted)),
+        };
+        let (version, listing) = match self.or_known(asked, (&host, model, tag))? {
+            Some(found) => found,
+            None => return Ok(None),
         };
         self.cache.keep(&host, model, tag, &version)?;
         let find = |path: &str| listing.iter().find(|file| file.path == path).cloned();
@@ -230,10 +183,74 @@ impl Opener<'_> {
 
     /// A file of any server, with the other parts if it is one of several.
     pub(super) fn file(&self, address: &Address) -> Result<Option<RemoteModel>, HubError> {
-        if self.settings.offline {
+        let path = address.path();
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let (host, model) = (
+            host(address),
+            folder.trim_start_matches('/').replace('.', "_"),
+        );
+        let asked = match self.settings.offline {
+            true => None,
+            false => Some(self.stated(address)),
+        };
+        let Some((version, listing)) = self.or_known(asked, (&host, &model, name))? else {
             let model = address.to_string();
             return Err(HubError::Offline { model });
+        };
+        self.cache.keep(&host, &model, name, &version)?;
+        let chosen = match Container::of(name) {
+            Some(Container::Safetensors) => Chosen::Safetensors(listing.clone()),
+            _ => Chosen::Gguf {
+                parts: listing.clone(),
+                projector: None,
+            },
+        };
+        let is_tagged = listing.iter().all(|file| file.etag.is_some());
+        let version = Version {
+            snapshot: self.cache.snapshot(&host, &model, &version),
+            listing,
+            pinned: format!("{}@{version}", path.trim_start_matches('/')),
+            address: Box::new(|file: &ListedFile| {
+                if name == file.path {
+                    Ok(address.clone())
+                } else {
+                    address.join(&format!("{folder}/{}", file.path))
+                }
+            }),
+            pins: false,
+            keep: None,
+        };
+        // Without a tag nothing says whether what is kept is still what is there.
+        if !is_tagged && !self.settings.offline {
+            let _ = std::fs::remove_dir_all(&version.snapshot.folder);
         }
+        let (place, name) = self.fetch(&version, chosen)?;
+        let origin = Origin::Path(address.to_string());
+        self.model(version, place, name, origin).map(Some)
+    }
+
+    /// What was asked for, or where it was not or its server cannot be reached, what is known of it: a version and its files.
+    fn or_known(
+        &self,
+        asked: Option<Result<(String, Vec<ListedFile>), HubError>>,
+        (host, model, name): (&str, &str, &str),
+    ) -> Result<Option<(String, Vec<ListedFile>)>, HubError> {
+        let known = || {
+            let version = self.cache.known(host, model, name)?;
+            let listing = self.cache.snapshot(host, model, &version).listing()?;
+            Some((version, listing))
+        };
+        match asked {
+            None => Ok(known()),
+            Some(Err(error @ (HubError::Unreachable { .. } | HubError::Broken { .. }))) => {
+                known().map_or(Err(error), |known| Ok(Some(known)))
+            }
+            Some(asked) => asked.map(Some),
+        }
+    }
+
+    /// The state that a file of any server has now, and its parts.
+    fn stated(&self, address: &Address) -> Result<(String, Vec<ListedFile>), HubError> {
         let path = address.path();
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let mut listing = Vec::new();
@@ -255,38 +272,7 @@ impl Opener<'_> {
                 etag: stated.etag,
             });
         }
-        let version = sha256(tags.join("\n").as_bytes());
-        let chosen = match Container::of(name) {
-            Some(Container::Safetensors) => Chosen::Safetensors(listing.clone()),
-            _ => Chosen::Gguf {
-                parts: listing.clone(),
-                projector: None,
-            },
-        };
-        let is_tagged = tags.iter().all(|tag| !tag.is_empty());
-        let host = host(address);
-        let model = folder.trim_start_matches('/').replace('.', "_");
-        let version = Version {
-            snapshot: self.cache.snapshot(&host, &model, &version),
-            listing,
-            pinned: format!("{}@{version}", path.trim_start_matches('/')),
-            address: Box::new(|file: &ListedFile| {
-                if name == file.path {
-                    Ok(address.clone())
-                } else {
-                    address.join(&format!("{folder}/{}", file.path))
-                }
-            }),
-            pins: false,
-            keep: None,
-        };
-        // Without a tag nothing says whether what is kept is still what is there.
-        if !is_tagged {
-            let _ = std::fs::remove_dir_all(&version.snapshot.folder);
-        }
-        let (place, name) = self.fetch(&version, chosen)?;
-        let origin = Origin::Path(address.to_string());
-        self.model(version, place, name, origin).map(Some)
+        Ok((sha256(tags.join("\n").as_bytes()), listing))
     }
 
     /// Fetches the headers and small files of a model that are not in the cache. Returns where they are, and the name of
@@ -342,10 +328,14 @@ impl Opener<'_> {
                     wanted.extend(headers(std::slice::from_ref(part), first));
                 }
                 wanted.extend(headers(projector.as_slice(), 256 << 10));
+                let of_ollama = |file: &&ListedFile| file.path == ollama::PARAMETERS;
+                let parameters = version.listing.iter().find(of_ollama);
+                wanted.extend(parameters.map(|file| (file.clone(), Extent::Whole)));
                 let path = parts.first().map_or("", |file| &file.path);
                 let place = ModelFiles::Gguf {
                     model: snapshot.header(path),
                     projector: projector.map(|file| snapshot.header(&file.path)),
+                    parameters: parameters.map(|file| snapshot.path(&file.path)),
                 };
                 (place, stem(path).0.to_owned())
             }
@@ -480,40 +470,6 @@ impl Version<'_> {
     fn remote(&self, file: &ListedFile, address: Address) -> RemoteFile {
         let etag = file.etag.clone().filter(|_| !self.pins);
         RemoteFile::new(address, file.size, etag)
-    }
-}
-
-/// The files that an index of shards names; `None` if there is none that can be read.
-fn named_files(index: &Path) -> Option<BTreeSet<String>> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
-    }
-    let text = std::fs::read_to_string(index).ok()?;
-    let Index { weight_map } = serde_json::from_str(&text).ok()?;
-    Some(weight_map.into_values().collect())
-}
-
-/// The files in a folder and those in it, with their paths below `prefix`. A link to nothing is left out.
-fn list_below(folder: &Path, prefix: &str, files: &mut Vec<ListedFile>) {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in entries.take(MOST_FILES) {
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        let path = format!("{prefix}{name}");
-        match std::fs::metadata(entry.path()) {
-            Ok(found) if found.is_dir() && path.matches('/').count() < DEPTH => {
-                list_below(&entry.path(), &format!("{path}/"), files);
-            }
-            Ok(found) if found.is_file() => files.push(ListedFile {
-                path,
-                size: found.len(),
-                sha256: None,
-                etag: None,
-            }),
-            _ => {}
-        }
     }
 }
 

@@ -130,6 +130,7 @@ pub(super) fn read(
         prequantized: None,
         config: serde_json::Value::Null,
         retrieval: None,
+        served_context: None,
     })
 }
 

@@ -150,6 +150,7 @@ pub(super) fn read(
         prequantized,
         config,
         retrieval: None,
+        served_context: None,
     })
 }
 
@@ -236,5 +237,6 @@ fn weights_only(
         prequantized,
         config: config.clone(),
         retrieval: None,
+        served_context: None,
     })
 }

@@ -405,6 +405,10 @@ pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, Mode
         None if model.is_encoder() => Some(Retrieval::encoder(&model.architecture)),
         stated => stated.clone(),
     };
+    let model = ModelSpec {
+        served_context: checkpoint.served_context,
+        ..model
+    };
     Ok(match retrieval {
         Some(retrieval) if unknown != Unknown::Listed => ModelSpec {
             forward: Err(format!("it is {}", retrieval.kind.what)),

@@ -55,6 +55,8 @@ pub struct ModelSpec {
     pub config: serde_json::Value,
     /// What it is for, if it turns texts into numbers and writes none.
     pub retrieval: Option<Retrieval>,
+    /// The tokens of context that it is served with, unless another number is asked for.
+    pub served_context: Option<u64>,
 }
 
 impl ModelSpec {

@@ -84,6 +84,7 @@ pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
         prequantized: None,
         config: serde_json::Value::Null,
         retrieval: None,
+        served_context: None,
     }
 }
 

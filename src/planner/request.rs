@@ -84,7 +84,8 @@ const PROMPT: u64 = 512;
 /// What the model is asked to do. What is not given follows from the model.
 #[derive(Clone, Debug)]
 pub struct WorkloadRequest {
-    /// Tokens of context over all sequences. Without: 4096, or the model's limit if that is smaller.
+    /// Tokens of context over all sequences. Without: those that an Ollama tag states, else 4096, or the model's limit if
+    /// that is smaller.
     pub context: Option<u64>,
     /// Type of the KV cache.
     pub kv_type: Dtype,
@@ -206,7 +207,8 @@ impl WorkloadRequest {
             0 => u64::MAX,
             limit => limit,
         };
-        let context = self.context.unwrap_or(CONTEXT.min(limit));
+        let usual = model.served_context.unwrap_or(CONTEXT).min(limit);
+        let context = self.context.unwrap_or(usual);
         let prompt = self.prompt_tokens.unwrap_or(PROMPT.min(context));
         if prompt > context {
             return Err(PlanError::PromptBeyondContext { prompt, context });

@@ -219,7 +219,8 @@ pub(super) struct WorkloadArgs {
     /// Version of llama.cpp's rules for the type of each tensor
     #[arg(long, value_name = "VERSION", value_parser = parse_rules, default_value = Rules::ALL[0].0)]
     pub rules: Rules,
-    /// Tokens of context over all sequences, such as 4096 or 4k [default: 4096, or the model's limit if smaller]
+    /// Tokens of context over all sequences, such as 4096 or 4k [default: num_ctx of an Ollama tag, else 4096; at most the
+    /// model's limit]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
     #[command(flatten)]

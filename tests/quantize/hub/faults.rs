@@ -296,6 +296,12 @@ fn a_file_of_any_server_that_changes_is_noticed() {
     let url = format!("{url}/any/files/resolve/main/x.gguf");
     let plan = desk.json(&["fit", &url]);
     assert_eq!(plan["model"]["source_bytes"], bytes.len());
+    desk.server.asked();
+    let known = desk.json(&["fit", &url, "--offline"]);
+    assert!(known["plans"] == plan["plans"]);
+    assert_eq!(desk.server.asked().len(), 0);
+    let error = desk.error(&["fit", &url.replace("x.gguf", "z.gguf"), "--offline"]);
+    assert!(error.contains("--offline"), "{error}");
     let output = desk.path("y.gguf");
     let args = [
         "quantize",

@@ -122,7 +122,7 @@ fn every_form_of_a_name_leads_to_the_same_file() {
     for (name, bytes) in [("tiny-Q4_K_M.gguf", &q4), ("q8/tiny-Q8_0.gguf", &q8)] {
         files.insert(name.to_owned(), served(name, bytes.clone()));
     }
-    let params = br#"{"num_ctx":4096}"#.to_vec();
+    let params = br#"{"num_ctx":384,"stop":["<end>"]}"#.to_vec();
     let layers = json!({"layers": [
         {"mediaType": "application/vnd.ollama.image.model", "digest": format!("sha256:{}", sha256(&q8)), "size": q8.len()},
         {"mediaType": "application/vnd.ollama.image.params", "digest": format!("sha256:{}", sha256(&params)), "size": params.len()},
@@ -135,7 +135,17 @@ fn every_form_of_a_name_leads_to_the_same_file() {
     desk.server.put("org/tiny-GGUF", hub);
     let registry = Repository {
         manifest: Some(layers.to_string()),
-        files: [("blob".to_owned(), served("x.gguf", q8.clone()))].into(),
+        files: [
+            ("blob".to_owned(), served("x.gguf", q8.clone())),
+            (
+                "params".to_owned(),
+                Served {
+                    sha256: Some(sha256(&params)),
+                    content: Content::of(params.clone()),
+                },
+            ),
+        ]
+        .into(),
         ..Repository::default()
     };
     desk.server.put("library/tiny", registry);
@@ -156,7 +166,12 @@ fn every_form_of_a_name_leads_to_the_same_file() {
         let plan = desk.json(&["fit", name]);
         assert_eq!(plan["model"]["source_bytes"], bytes.len(), "{name}");
         assert_eq!(plan["model"]["source_format"], "gguf", "{name}");
+        // A tag states the context that it is served with.
+        let context = if name == tag { 384 } else { 512 };
+        assert_eq!(plan["workload"]["context"], context, "{name}");
     }
+    let plan = desk.json(&["fit", &tag, "--context", "256"]);
+    assert_eq!(plan["workload"]["context"], 256);
     let error = desk.error(&["fit", "org/tiny-GGUF:Q2_K"]);
     assert!(error.contains("tiny-Q4_K_M.gguf"), "{error}");
     let words = [
