@@ -192,6 +192,26 @@ fn blocks_are_all_there_once_and_the_slowest_board_is_as_fast_as_it_can_be() {
 }
 
 /// 8 x 5120 + 2 x 2048 + 2 kB, counted by hand for builds whose first board gets no mixed embeddings: the second has none.
+/// Wherever any division fits, the planned one does, the output head on the last board included.
+#[test]
+fn the_planned_division_fits_where_any_does() {
+    let typed = typed("qwen2.5-14b", "q4_k_m");
+    let mut seen = [0; 2];
+    for server in [ServerPlace::Last, ServerPlace::First, ServerPlace::Apart] {
+        for context in (8 << 10..=40 << 10).step_by(4 << 10) {
+            let workload = Workload {
+                context,
+                ..Workload::default()
+            };
+            let of = |layers: Option<&[usize]>| split(&typed, 2, &workload, server, layers);
+            let any = (20..=28).any(|first| of(Some(&[first, 48 - first])).fits());
+            assert_eq!(of(None).fits(), any, "{server:?}, {context}");
+            seen[usize::from(any)] += 1;
+        }
+    }
+    assert!(seen[0] > 1 && seen[1] > 1, "{seen:?}");
+}
+
 #[test]
 fn a_step_moves_the_hidden_state_there_and_back() {
     let typed = typed("qwen2.5-14b", "q4_k_m");
