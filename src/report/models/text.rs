@@ -4,7 +4,8 @@ use super::{RULE, Report, get};
 use crate::catalog::{Ranked, Task};
 use crate::foreign::{fenced, markdown as plain, markdown_sentence};
 use crate::planner::CONTEXT;
-use crate::report::fit::{NOTES, ROWS, range};
+use crate::report::first_screen::{self, ROWS, Room};
+use crate::report::fit::range;
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 #[cfg(feature = "pages")]
@@ -28,37 +29,51 @@ pub(in crate::report) fn words(report: &Report<'_>) -> Words {
 
 /// The ranking for a terminal.
 pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
+    let (room, rows) = if report.all {
+        (Room::ALL, usize::MAX)
+    } else {
+        let rows = report.listed().len();
+        (
+            Room {
+                rows,
+                ..Room::FIRST
+            },
+            ROWS,
+        )
+    };
+    first_screen::fitted(room, rows, |room| screen(report, columns, room))
+}
+
+/// The ranking in that room.
+fn screen(report: &Report<'_>, columns: Option<usize>, room: Room) -> Screen {
     let mut out = Screen::new(columns);
+    let listed = report.listed();
+    let listed = listed.get(..room.rows).unwrap_or(listed);
     out.prose(&headline(report));
     out.prose(&report.planned_for());
-    if !report.listed().is_empty() {
+    if !listed.is_empty() {
         out.blank();
-        out.table(&table(report), " ");
+        out.table(&table(listed), " ");
     }
     if report.all && !report.ranking.too_large.is_empty() {
         out.push_str("\nDoes not fit here:\n");
         out.table(&larger(report), " ");
     }
-    if let Some(best) = report.listed().first() {
+    if let Some(best) = listed.first() {
         out.blank();
         out.prose("To get the first, or any other by its id and format:");
         out.line(format_args!("  {}", get(report, best)));
     }
-    out.blank();
-    for count in counts(report) {
+    if room.gaps {
+        out.blank();
+    }
+    for count in counts(report, listed.len()) {
         out.prose(&count);
     }
-    let notes = notes(report);
-    let room = ROWS.saturating_sub(out.rows()).clamp(1, NOTES);
-    for note in &notes {
-        if report.all {
-            out.prose(note);
-        }
+    for note in notes(report).iter().take(room.notes) {
+        out.sentence(note, report.all);
     }
-    for note in notes.iter().take(room).filter(|_| !report.all) {
-        out.clause(note);
-    }
-    out.finish()
+    out
 }
 
 /// The ranking as Markdown.
@@ -74,7 +89,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         ),
     );
     if !report.listed().is_empty() {
-        out.push_str(&table(report).markdown());
+        out.push_str(&table(report.listed()).markdown());
     }
     if report.all && !report.ranking.too_large.is_empty() {
         out.push_str("\nDoes not fit here:\n\n");
@@ -131,7 +146,7 @@ fn headline(report: &Report<'_>) -> String {
 }
 
 /// One row per model.
-fn table(report: &Report<'_>) -> Table {
+fn table(listed: &[Ranked<'_>]) -> Table {
     let mut table = Table::new([
         ("", Align::Right),
         ("model", Align::Left),
@@ -145,7 +160,7 @@ fn table(report: &Report<'_>) -> Table {
         ("for", Align::Left),
     ])
     .giving_up(&["licence", "released", "max ctx", "size", "for", "memory"]);
-    for (at, ranked) in report.listed().iter().enumerate() {
+    for (at, ranked) in listed.iter().enumerate() {
         let Ranked { entry, plan, .. } = ranked;
         table.row([
             (at + 1).to_string(),
@@ -210,14 +225,14 @@ fn larger(report: &Report<'_>) -> Table {
 
 /// What the table does not say.
 fn sentences(report: &Report<'_>) -> Vec<String> {
-    [counts(report), notes(report)].concat()
+    [counts(report, report.listed().len()), notes(report)].concat()
 }
 
-/// How many more models there are, and where.
-fn counts(report: &Report<'_>) -> Vec<String> {
+/// How many models there are beside those listed, and where.
+fn counts(report: &Report<'_>, listed: usize) -> Vec<String> {
     let ranking = report.ranking;
     let mut all = Vec::new();
-    let more = ranking.runs.len() - report.listed().len();
+    let more = ranking.runs.len() - listed;
     if more > 0 {
         let run = if more == 1 { "runs" } else { "run" };
         all.push(format!("{more} more {run} too: --all lists all"));
