@@ -3,6 +3,7 @@
 use super::{Report, advice, lines};
 use std::ops::Range;
 
+use crate::evidence::boards::Link;
 use crate::foreign::{fenced, markdown as plain, markdown_sentence};
 use crate::plan::Plan;
 use crate::plan::boards::{ServerPlace, Split, Stage};
@@ -195,14 +196,22 @@ fn head(report: &Report<'_>) -> Vec<String> {
             model.architecture,
             count(model.parameters),
         ),
-        format!(
-            "{}; {} ({:.0} MB/s, {} round trip)",
-            report.boards(),
-            link.name,
-            link.rate.0 / 1e6,
-            seconds(link.round_trip.0)
-        ),
+        format!("{}; {}", report.boards(), link_text(link)),
     ]
+}
+
+/// The link with its numbers, which are the name of one that the user measured.
+fn link_text(link: &Link) -> String {
+    let numbers = format!(
+        "{:.0} MB/s, {} round trip",
+        link.rate.0 / 1e6,
+        seconds(link.round_trip.0)
+    );
+    if link.name.contains(',') {
+        format!("a link of {numbers}")
+    } else {
+        format!("{} ({numbers})", link.name)
+    }
 }
 
 fn verdict(report: &Report<'_>) -> String {

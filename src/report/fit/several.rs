@@ -42,7 +42,11 @@ pub fn documents(sides: &[Side<'_>]) -> Value {
 
 /// The table for a terminal.
 pub fn text(sides: &[Side<'_>], view: View) -> String {
-    let room = view.room(sides.len());
+    // A file or a pipe has no rows that scroll away, and who reads it may look for any of the models.
+    let room = match view.columns {
+        Some(_) => view.room(sides.len()),
+        None => Room::ALL,
+    };
     let rows = if room == Room::ALL { usize::MAX } else { ROWS };
     first_screen::fitted(room, rows, |room| screen(sides, view, room))
 }

@@ -4,7 +4,7 @@ use super::{RULE, Report, get};
 use crate::catalog::{Ranked, Task};
 use crate::foreign::{fenced, markdown as plain, markdown_sentence};
 use crate::planner::CONTEXT;
-use crate::report::first_screen::{self, ROWS, Room};
+use crate::report::first_screen::{ROWS, Room};
 use crate::report::fit::range;
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
@@ -29,51 +29,37 @@ pub(in crate::report) fn words(report: &Report<'_>) -> Words {
 
 /// The ranking for a terminal.
 pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
-    let (room, rows) = if report.all {
-        (Room::ALL, usize::MAX)
-    } else {
-        let rows = report.listed().len();
-        (
-            Room {
-                rows,
-                ..Room::FIRST
-            },
-            ROWS,
-        )
-    };
-    first_screen::fitted(room, rows, |room| screen(report, columns, room))
-}
-
-/// The ranking in that room.
-fn screen(report: &Report<'_>, columns: Option<usize>, room: Room) -> Screen {
     let mut out = Screen::new(columns);
-    let listed = report.listed();
-    let listed = listed.get(..room.rows).unwrap_or(listed);
     out.prose(&headline(report));
     out.prose(&report.planned_for());
-    if !listed.is_empty() {
+    if !report.listed().is_empty() {
         out.blank();
-        out.table(&table(listed), " ");
+        out.table(&table(report), " ");
     }
     if report.all && !report.ranking.too_large.is_empty() {
         out.push_str("\nDoes not fit here:\n");
         out.table(&larger(report), " ");
     }
-    if let Some(best) = listed.first() {
+    if let Some(best) = report.listed().first() {
         out.blank();
         out.prose("To get the first, or any other by its id and format:");
         out.line(format_args!("  {}", get(report, best)));
     }
-    if room.gaps {
-        out.blank();
-    }
-    for count in counts(report, listed.len()) {
+    out.blank();
+    for count in counts(report) {
         out.prose(&count);
     }
-    for note in notes(report).iter().take(room.notes) {
-        out.sentence(note, report.all);
+    let notes = notes(report);
+    let room = ROWS.saturating_sub(out.rows()).clamp(1, Room::FIRST.notes);
+    for note in &notes {
+        if report.all {
+            out.prose(note);
+        }
     }
-    out
+    for note in notes.iter().take(room).filter(|_| !report.all) {
+        out.clause(note);
+    }
+    out.finish()
 }
 
 /// The ranking as Markdown.
@@ -89,7 +75,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         ),
     );
     if !report.listed().is_empty() {
-        out.push_str(&table(report.listed()).markdown());
+        out.push_str(&table(report).markdown());
     }
     if report.all && !report.ranking.too_large.is_empty() {
         out.push_str("\nDoes not fit here:\n\n");
@@ -146,7 +132,7 @@ fn headline(report: &Report<'_>) -> String {
 }
 
 /// One row per model.
-fn table(listed: &[Ranked<'_>]) -> Table {
+fn table(report: &Report<'_>) -> Table {
     let mut table = Table::new([
         ("", Align::Right),
         ("model", Align::Left),
@@ -160,7 +146,7 @@ fn table(listed: &[Ranked<'_>]) -> Table {
         ("for", Align::Left),
     ])
     .giving_up(&["licence", "released", "max ctx", "size", "for", "memory"]);
-    for (at, ranked) in listed.iter().enumerate() {
+    for (at, ranked) in report.listed().iter().enumerate() {
         let Ranked { entry, plan, .. } = ranked;
         table.row([
             (at + 1).to_string(),
@@ -225,14 +211,14 @@ fn larger(report: &Report<'_>) -> Table {
 
 /// What the table does not say.
 fn sentences(report: &Report<'_>) -> Vec<String> {
-    [counts(report, report.listed().len()), notes(report)].concat()
+    [counts(report), notes(report)].concat()
 }
 
-/// How many models there are beside those listed, and where.
-fn counts(report: &Report<'_>, listed: usize) -> Vec<String> {
+/// How many more models there are, and where.
+fn counts(report: &Report<'_>) -> Vec<String> {
     let ranking = report.ranking;
     let mut all = Vec::new();
-    let more = ranking.runs.len() - listed;
+    let more = ranking.runs.len() - report.listed().len();
     if more > 0 {
         let run = if more == 1 { "runs" } else { "run" };
         all.push(format!("{more} more {run} too: --all lists all"));

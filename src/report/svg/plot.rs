@@ -202,19 +202,20 @@ impl Plot {
         canvas.text("axis-label", [0.0, 14.0], Anchor::Start, &self.y.label);
     }
 
-    /// Whether a line goes through `place`.
-    fn crosses(&self, frame: &Frame, place: &Taken) -> bool {
-        let lines = self.series.iter().map(|series| &series.points);
-        lines.into_iter().any(|points| {
-            let points: Vec<[f64; 2]> = points.iter().map(|at| frame.place(*at)).collect();
+    /// How many lines go through `place`.
+    fn crossings(&self, frame: &Frame, place: &Taken) -> usize {
+        let rules = self.rules.iter().map(|rule| vec![rule.from, rule.to]);
+        let series = self.series.iter().map(|series| series.points.clone());
+        let crosses = |points: &Vec<[f64; 2]>| {
             points.windows(2).any(|pair| match pair {
-                [from, to] => place.meets(*from, *to),
+                [from, to] => place.meets(frame.place(*from), frame.place(*to)),
                 _ => false,
             })
-        })
+        };
+        rules.chain(series).filter(crosses).count()
     }
 
-    /// Points, each with its name on the first side where it covers no other text, and no line where there is such a side.
+    /// Points, each with its name on a side where it covers no other text, and the fewest lines.
     fn draw_marks(&self, canvas: &mut Canvas, frame: &Frame, taken: &mut Vec<Taken>, width: f64) {
         for mark in &self.marks {
             let [x, y] = frame.place(mark.at);
@@ -244,11 +245,7 @@ impl Plot {
                 let is_free = inside && !taken.iter().any(|other| other.overlaps(&place));
                 is_free.then_some((at, anchor, place))
             });
-            let places: Vec<([f64; 2], Anchor, Taken)> = places.collect();
-            let mut clear = places
-                .iter()
-                .filter(|(.., place)| !self.crosses(frame, place));
-            let free = clear.next().or(places.first()).copied();
+            let free = places.min_by_key(|(.., place)| self.crossings(frame, place));
             canvas.valued(&mark.detail, true, |canvas| {
                 canvas.circle("hit", [x, y], 12.0);
                 canvas.circle(&format!("mark {}", mark.class), [x, y], 4.5);
