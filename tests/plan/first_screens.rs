@@ -11,8 +11,10 @@ use orinplan::planner::{
     self, Board, BoardRequest, ClusterRequest, Planner, Request, SplitMode, WorkloadRequest,
 };
 use orinplan::report::boards;
+use orinplan::report::devices::Links;
 use orinplan::report::fit::several::{self, Side};
 use orinplan::report::fit::{self, Report, View};
+use orinplan::runtime::Runs;
 use serde_json::{Value as Json, json};
 
 /// The last line of a terminal is the shell's.
@@ -350,4 +352,54 @@ fn a_narrow_screen_explains_what_it_shows() {
         assert_eq!(text.contains("quality: "), has_column, "{columns}\n{text}");
         assert!(text.contains("by power mode: "), "{columns}\n{text}");
     }
+}
+
+/// Of boards too: a line below their table is about columns that it has, and a board's own numbers are all there.
+#[test]
+fn a_list_of_boards_explains_what_it_shows_and_a_board_shows_all() {
+    let boards = crate::support::boards();
+    for columns in [40, 60, 80, 120] {
+        let text = orinplan::report::devices::list_text(&boards, Some(columns));
+        let head = text.lines().next().unwrap();
+        for (column, meaning) in [("available", "`available`: "), ("bandwidth", "bandwidth: ")] {
+            let is_shown = head.contains(column);
+            assert_eq!(text.contains(meaning), is_shown, "{columns}\n{text}");
+        }
+        let shown = orinplan::report::devices::show_text(
+            &boards[1],
+            &Runs::default(),
+            Some(columns),
+            Links::Hidden,
+        );
+        for number in ["SMs", "CPU", "memory clock", "INT8 sparse", "FP32"] {
+            let (_, modes) = shown.split_once("Power modes").unwrap();
+            assert!(modes.contains(number), "{columns}: {number}\n{shown}");
+        }
+    }
+}
+
+/// Sequences for which the driver refuses a buffer are told from those without room, and what is too slow is not best.
+#[test]
+fn numbers_of_sequences_say_why_they_are_not_taken() {
+    let planner = drafter();
+    let text = auto(&planner, &usual()).unwrap();
+    assert!(text.contains("\n refused  "), "{text}");
+    assert!(
+        text.contains("refused: L4T R36.5.0 grants no allocation above 5.00 GiB"),
+        "{text}"
+    );
+    let mut slow = usual();
+    slow.preference.min_speed = Some(1e4);
+    let text = auto(&planner, &slow).unwrap();
+    assert!(
+        text.starts_with("TOO SLOW: no number of sequences"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\n too slow ") && !text.contains("best"),
+        "{text}"
+    );
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let way_out = "the fastest that fit, with --min-speed ";
+    assert!(flat.contains(way_out), "{text}");
 }
