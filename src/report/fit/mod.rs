@@ -49,6 +49,11 @@ pub use text::{is_report, painted, text};
 #[cfg(feature = "pages")]
 pub(super) use words::words;
 
+/// The verdicts, with which reports begin.
+const FITS: &str = "FITS";
+const DOES_NOT_FIT: &str = "DOES NOT FIT";
+const TOO_SLOW: &str = "TOO SLOW";
+
 /// What a report shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a> {

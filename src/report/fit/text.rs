@@ -6,8 +6,8 @@ use super::advice::advice_text;
 use super::commands::{self, commands};
 use super::formats::{legend, rated, table};
 use super::{
-    Report, View, energy_budget_text, evidence_text, images, prompt_evidence_text, quality, range,
-    speculation, throughput,
+    DOES_NOT_FIT, FITS, Report, TOO_SLOW, View, energy_budget_text, evidence_text, images,
+    prompt_evidence_text, quality, range, speculation, throughput,
 };
 use crate::note::{Note, Weight};
 use crate::plan::fit::speeds_by_mode;
@@ -18,9 +18,6 @@ use crate::report::screen::Screen;
 use crate::report::{count, rate, seconds};
 use crate::units::tokens;
 
-pub(super) const FITS: &str = "FITS";
-pub(super) const DOES_NOT_FIT: &str = "DOES NOT FIT";
-pub(super) const TOO_SLOW: &str = "TOO SLOW";
 const INDENT: &str = " ";
 
 /// Whether `text` begins as the report does, for a terminal or as Markdown: with the verdict and the model's size.

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::advice::floor;
 use super::formats::{REFUSED, short_refusal};
-use super::text::TOO_SLOW;
-use super::{bound, range, spread};
+use super::{TOO_SLOW, bound, range, spread};
 use crate::foreign::markdown_sentence;
 use crate::note::Note;
 use crate::plan::throughput::{Batch, PUBLISHED, Throughput};
