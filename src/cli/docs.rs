@@ -114,7 +114,8 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<Outcome> {
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();
     match &args.output {
-        Some(directory) => write_pages(&root, "", directory)
+        Some(directory) => fs::create_dir_all(directory)
+            .and_then(|()| write_pages(&root, "", directory))
             .with_context(|| format!("cannot write man pages to {}", directory.display()))?,
         None => print(&String::from_utf8(page(&root, &examples(&root, ""))?.1)?)?,
     }
@@ -150,10 +151,11 @@ fn page(command: &Command, examples: &str) -> io::Result<(String, Vec<u8>)> {
 }
 
 /// What stands below a help text, as sections of a page: a line that is not indented and ends with a colon is a heading.
-/// Examples are commands, each with what it does behind two spaces; anything else stays as it is.
+/// Examples are commands, each below a comment of what it does if it has one; anything else stays as it is.
 fn sections(text: &str) -> Roff {
     let mut roff = Roff::new();
     let mut of_commands = true;
+    let mut does = "";
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         match line.strip_suffix(':').filter(|_| !line.starts_with(' ')) {
@@ -166,11 +168,20 @@ fn sections(text: &str) -> Roff {
             }
             None if line.trim().is_empty() => {}
             None if of_commands => {
-                let (words, does) = line.trim().split_once("  ").unwrap_or((line.trim(), ""));
+                if let Some(comment) = line.trim().strip_prefix("# ") {
+                    does = comment;
+                    continue;
+                }
+                let mut words = line.trim().to_owned();
+                while words.ends_with('\\') {
+                    words.pop();
+                    words.push_str(lines.next().unwrap_or_default().trim());
+                }
+                let does = std::mem::take(&mut does);
                 roff.control(if does.is_empty() { "PP" } else { "TP" }, []);
                 roff.text([bold(words)]);
                 if !does.is_empty() {
-                    roff.text([roman(does.trim())]);
+                    roff.text([roman(does)]);
                 }
             }
             None => {

@@ -59,7 +59,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let shown: Vec<Side<'_>> = names.iter().zip(&sides).map(side).collect();
     let text = match args.report.format() {
         ReportFormat::Json => report::json(&several::documents(&shown)),
-        ReportFormat::Text => foreign::lines(&several::text(&shown, super::columns())),
+        ReportFormat::Text => foreign::lines(&several::text(&shown, request::view(args))),
         ReportFormat::Markdown => foreign::lines(&several::markdown(&shown)),
         ReportFormat::Html | ReportFormat::Svg => return Err(pages::none("fit of several models")),
     };

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum DeviceError {
     /// The profile file cannot be read.
-    #[error("cannot read device file `{file}`: {source}")]
+    #[error("cannot read device file `{file}`: {problem}")]
     Read {
         /// The file as the user named it.
         file: String,
-        /// The system's error.
-        source: std::io::Error,
+        /// What the system says.
+        problem: String,
     },
     /// The profile file is no regular file, or larger than a profile can be.
     #[error("device file `{file}` {problem}")]
@@ -93,4 +93,13 @@ pub enum DeviceError {
         "cannot describe this machine: proc/meminfo gives no MemTotal; name a board with --device, or write a device file"
     )]
     NoMemory,
+}
+
+/// The system's sentence without the number that follows it.
+pub(super) fn without_code(error: &std::io::Error) -> String {
+    let said = error.to_string();
+    said.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_lowercase()
 }

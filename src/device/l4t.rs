@@ -71,6 +71,14 @@ impl L4tRelease {
         }
     }
 
+    /// The same in as few words as name it: `JetPack 6.2.2`.
+    pub fn shortest(self) -> String {
+        match self.jetpack() {
+            Some(version) => format!("JetPack {version}"),
+            None => format!("L4T {self}"),
+        }
+    }
+
     /// Reads `/etc/nv_tegra_release`: `# R36 (release), REVISION: 4.7, GCID: ...`.
     pub(super) fn from_release_file(text: &str) -> Option<L4tRelease> {
         let line = text.lines().find(|line| line.contains("REVISION:"))?;

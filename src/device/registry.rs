@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::document;
-use super::error::DeviceError;
+use super::error::{DeviceError, without_code};
 use super::file::parse;
 use super::profile::DeviceProfile;
 
@@ -102,9 +102,9 @@ pub fn load(path: &Path) -> Result<DeviceProfile, DeviceError> {
         file: file.clone(),
         problem: problem.to_owned(),
     };
-    let read = |source| DeviceError::Read {
+    let read = |error: std::io::Error| DeviceError::Read {
         file: file.clone(),
-        source,
+        problem: without_code(&error),
     };
     if !std::fs::metadata(path).map_err(read)?.is_file() {
         return Err(unsuitable(

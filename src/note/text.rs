@@ -29,11 +29,11 @@ impl Note {
             }
             Note::Kv(problem) => problem.to_string(),
             Note::Allocation { largest, limit, release, lifted: None } => format!(
-                "one allocation of {largest} exceeds the {limit} that the driver has granted on L4T {release}; reboot and drop caches before loading, or choose a smaller format"
+                "one allocation of {largest} exceeds {limit}, the most that the driver is known to grant (L4T {release})"
             ),
             Note::Allocation { largest, limit, release, lifted: Some(lifted) } => format!(
-                "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to {} or later",
-                lifted.of_jetpack()
+                "update to {}: L4T {release} refuses one allocation of {largest}; it grants at most {limit}",
+                lifted.shortest()
             ),
             Note::Contiguity { largest, limit, now: true } => format!(
                 "one allocation of {largest} needs free memory; {limit} are free, the rest is page cache: before loading, run sync; echo 3 | sudo tee /proc/sys/vm/drop_caches; echo 1 | sudo tee /proc/sys/vm/compact_memory"
@@ -114,7 +114,7 @@ impl Note {
                 "its vision or audio encoder is not counted; config.json alone does not give its size".to_owned()
             }
             Note::PartialHeader { why } => {
-                format!("the real file will be a few MiB larger (tokenizer): {why}")
+                format!("{why}; the real file will be a few MiB larger")
             }
             Note::QualityUnused { file, measured } => format!(
                 "{file} is not used: it measured none of these formats with this cache, but {}",

@@ -6,11 +6,12 @@
 
 use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
-use crate::note::KvProblem;
+use crate::note::{KvProblem, Note};
 use crate::plan::change::{
     Dimension, FURTHER_CHANGE, LEAST_USEFUL_CONTEXT, PlanChange, Situation, dimensions,
 };
 use crate::plan::fit::{Fit, Plan, Target, available, max_context, speeds_by_mode};
+use crate::plan::notes::allocation_note;
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
@@ -46,11 +47,20 @@ pub enum Advice {
         scheme: String,
         /// The tokens of context that it was tried with: the least useful context, or what was asked for if that is less.
         context: u64,
-        /// The memory that is missing with that.
-        missing: Bytes,
+        /// What it lacks with that.
+        lack: Lack,
         /// The smallest board on which a scheme fits.
         board: Option<LargerBoard>,
     },
+}
+
+/// What keeps a scheme from fitting.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lack {
+    /// Memory.
+    Memory(Bytes),
+    /// Nothing of that: there is room, but the driver refuses an allocation.
+    Refused(Note),
 }
 
 /// A board on which a scheme fits as asked.
@@ -122,7 +132,7 @@ pub fn advise(
         advice.extend(smallest.map(|smallest| Advice::TooLarge {
             scheme: smallest.assignment.scheme.clone(),
             context: least_context(workload),
-            missing: missing(Situation {
+            lack: lack(Situation {
                 plan: smallest,
                 ..asked.clone()
             }),
@@ -341,11 +351,16 @@ fn least_context(workload: &Workload) -> u64 {
     workload.context.min(LEAST_USEFUL_CONTEXT)
 }
 
-/// The memory that a situation lacks with the least useful context.
-fn missing(asked: Situation<'_>) -> Bytes {
+/// What a situation lacks with the least useful context.
+fn lack(asked: Situation<'_>) -> Lack {
     let context = least_context(&asked.workload);
     let least = asked.with(&PlanChange::Context(context), &[]);
-    least.ledger().total().saturating_sub(least.available())
+    let (ledger, available) = (least.ledger(), least.available());
+    let refused = allocation_note(&ledger, least.target).filter(|_| ledger.total() <= available);
+    refused.map_or(
+        Lack::Memory(ledger.total().saturating_sub(available)),
+        Lack::Refused,
+    )
 }
 
 /// The first of `boards` with more memory on which one of `plans` fits as asked for, with the wanted one of these plans

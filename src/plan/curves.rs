@@ -3,7 +3,7 @@
 
 use crate::device::PowerMode;
 use crate::model::ModelSpec;
-use crate::plan::fit::speeds_at;
+use crate::plan::fit::{ledger_fits, speeds_at};
 use crate::plan::memory::ledger;
 use crate::plan::operations::decode_operations;
 use crate::plan::roofline::Roof;
@@ -39,6 +39,8 @@ pub struct Curves<'a> {
 pub struct PlanCurve {
     /// The memory that it takes at each context.
     pub memory: Vec<Bytes>,
+    /// Whether it fits at each context: there may be room, and the driver refuses an allocation.
+    pub fits: Vec<bool>,
     /// Tokens a second by power mode, then by depth: with as many tokens in the cache of each sequence as it has room for.
     /// Empty where no rate is known.
     pub decode: Vec<Vec<Spread>>,
@@ -123,10 +125,13 @@ fn curve(
     contexts: &[u64],
     modes: &[&PowerMode],
 ) -> PlanCurve {
-    let memory = contexts.iter().map(|&context| {
+    let ledgers = contexts.iter().map(|&context| {
         let asked = workload.with_context(context);
-        ledger(model, &plan.assignment, target.runtime, &asked).total()
+        let ledger = ledger(model, &plan.assignment, target.runtime, &asked);
+        let fits = ledger_fits(&ledger, plan.available, target);
+        (ledger.total(), fits)
     });
+    let (memory, fits) = ledgers.unzip();
     // What runs on the board showed holds for the mode that they ran in.
     let without_learned = RuntimeProfile {
         learned: None,
@@ -159,7 +164,8 @@ fn curve(
         contexts.iter().map(at).collect::<Option<Vec<Spread>>>()
     };
     PlanCurve {
-        memory: memory.collect(),
+        memory,
+        fits,
         decode: modes
             .iter()
             .map(in_mode)

@@ -179,13 +179,15 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
     let available = available(target.device, workload);
     let speeds = rates::speeds(model, &assignment, target, workload);
     notes.extend(derive_notes(model, &assignment, &memory, target, workload));
-    // Allocations matter only where the whole fits.
+    let fits = ledger_fits(&memory, available, target);
+    // Allocations matter only where the whole has room, and what is left only where nothing refuses it.
     if memory.total() <= available {
         notes.extend(allocation_note(&memory, target));
+    }
+    if fits {
         notes.extend(contiguity_note(&memory, target, workload.session));
         notes.extend(tight_note(&memory, available, target));
     }
-    let fits = ledger_fits(&memory, available, target);
     let tensor_bytes = assignment.tensor_bytes();
     let max_context = max_context(model, &assignment, target, workload);
     Plan {

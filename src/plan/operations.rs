@@ -43,7 +43,14 @@ pub fn operations_of(
                 operation.dtype,
                 row,
             ))
-            .and_modify(|sum| *sum = sum.clone().and(&operation))
+            .and_modify(|sum| {
+                // Blocks with attention and blocks with a recurrence may have matrices of one format and row length.
+                let is_mixed = sum.group == OperationGroup::Attention && sum.name != operation.name;
+                *sum = sum.clone().and(&operation);
+                if is_mixed {
+                    sum.name = MIXER.to_owned();
+                }
+            })
             .or_insert(operation);
     };
     for (tensor, assigned) in model.tensors.iter().zip(&assignment.tensors) {
@@ -52,7 +59,10 @@ pub fn operations_of(
         }
         let is_head = model.tied && !model.is_encoder() && part.output;
         if is_head && tensor.role == TensorRole::TokenEmbedding {
-            add(tensor.row(), matrix(OperationGroup::Head, tensor, assigned));
+            add(
+                tensor.row(),
+                matrix(model, OperationGroup::Head, tensor, assigned),
+            );
         }
     }
     let depth = workload.prompt_tokens;
@@ -226,15 +236,20 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 0,
             ))
         }
-        DecodeAccess::Whole => Some(matrix(group, tensor, assigned)),
+        DecodeAccess::Whole => Some(matrix(model, group, tensor, assigned)),
     }
 }
 
-fn matrix(group: OperationGroup, tensor: &Tensor, assigned: &Assigned) -> Operation {
+fn matrix(
+    model: &ModelSpec,
+    group: OperationGroup,
+    tensor: &Tensor,
+    assigned: &Assigned,
+) -> Operation {
     let elements = tensor.elements();
     let rows = elements / tensor.row().max(1);
     Operation::dense(
-        group_name(group),
+        group_name(model, group, tensor),
         group,
         assigned.dtype,
         assigned.bytes.0,
@@ -263,13 +278,34 @@ fn group_of(tensor: &Tensor) -> OperationGroup {
     }
 }
 
-fn group_name(group: OperationGroup) -> &'static str {
+fn group_name(model: &ModelSpec, group: OperationGroup, tensor: &Tensor) -> &'static str {
     match group {
-        OperationGroup::Attention => "mixer projections",
+        OperationGroup::Attention => projections(model, tensor),
         OperationGroup::FeedForward => "feed-forward",
         OperationGroup::Head => "output head",
         OperationGroup::KvCache => "attention over the cache",
         OperationGroup::Recurrent => "recurrent state",
         OperationGroup::Other => "embedding rows and norms",
+    }
+}
+
+/// The projections where attention and a recurrence mix tokens.
+const MIXER: &str = "mixer projections";
+
+/// The projections around what mixes tokens in the block of `tensor`.
+fn projections(model: &ModelSpec, tensor: &Tensor) -> &'static str {
+    let layer = tensor
+        .layer
+        .and_then(|layer| model.layers.get(layer as usize));
+    let mixer = layer.map(|layer| &layer.mixer);
+    let attends = mixer.is_none_or(|mixer| mixer.attention.is_some());
+    match (
+        attends,
+        mixer.is_some_and(|mixer| mixer.recurrent.is_some()),
+    ) {
+        (true, false) => "attention projections",
+        (false, _) => "recurrent projections",
+        // Both stand side by side in one block.
+        (true, true) => MIXER,
     }
 }

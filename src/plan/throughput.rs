@@ -3,7 +3,8 @@
 //! In: a plan for each number of sequences. Out: the number to take, and from which on arithmetic and not memory is the
 //! limit. Pure arithmetic.
 
-use crate::plan::fit::Plan;
+use crate::note::Note;
+use crate::plan::fit::Fit;
 use crate::plan::speed::{Bound, Spread};
 use crate::units::{Bytes, Seconds};
 
@@ -18,12 +19,16 @@ pub const PUBLISHED: u64 = 8;
 pub struct Batch {
     /// How many.
     pub sequences: u64,
-    /// The format that is taken for them, or the smallest where none fits.
+    /// The format that is taken for them, else the fastest that fits, or the smallest where none does.
     pub scheme: String,
     /// The memory that they take.
     pub memory: Bytes,
     /// Whether they have room.
     pub fits: bool,
+    /// Why they do not fit although they have room.
+    pub refusal: Option<Note>,
+    /// The tokens a second that were asked for, where no format that fits reaches them.
+    pub too_slow: Option<f64>,
     /// Tokens a second over all of them, where that is known.
     pub rate: Option<Spread>,
     /// What limits the expected rate.
@@ -48,11 +53,18 @@ pub struct Throughput {
 }
 
 impl Batch {
-    /// The plan of so many sequences.
-    pub fn of(plan: &Plan, sequences: u64) -> Batch {
+    /// The plan to show of so many sequences; `None` where there is none.
+    pub fn of(fit: &Fit, sequences: u64) -> Option<Batch> {
+        let fastest = || fit.plans.get(fit.fastest()?.0);
+        let smallest = || fit.plans.iter().min_by_key(|plan| plan.memory.total());
+        let plan = fit.recommended().or_else(fastest).or_else(smallest)?;
+        let least = fit.choice.preference.min_speed;
+        let is_slow = plan.fits() && fit.recommended().is_none();
         let decode = plan.speeds.as_ref().map(|speeds| &speeds.decode);
-        Batch {
+        Some(Batch {
             sequences,
+            refusal: plan.refusal().cloned(),
+            too_slow: least.filter(|_| is_slow),
             scheme: plan.assignment.scheme.clone(),
             memory: plan.memory.total(),
             fits: plan.fits(),
@@ -61,7 +73,12 @@ impl Batch {
             intensity: decode.map(|decode| {
                 decode.flops_per_step as f64 / (decode.bytes_per_step as f64).max(1.0)
             }),
-        }
+        })
+    }
+
+    /// Whether they may be taken.
+    fn is_offered(&self) -> bool {
+        self.fits && self.too_slow.is_none()
     }
 
     /// The expected time between two tokens of a sequence.
@@ -82,7 +99,7 @@ impl Throughput {
     ) -> Throughput {
         let is_allowed = |batch: &Batch| {
             let in_time = |limit: Seconds| batch.between().is_some_and(|time| time.0 <= limit.0);
-            batch.fits && max_latency.is_none_or(in_time)
+            batch.is_offered() && max_latency.is_none_or(in_time)
         };
         let rate = |batch: &Batch| batch.rate.map_or(0.0, |rate| rate.expected);
         let allowed = || {
@@ -108,6 +125,27 @@ impl Throughput {
         self.batches.get(self.best?)
     }
 
+    /// Index of the fastest batch that fits.
+    pub fn fastest(&self) -> Option<usize> {
+        let rated = self
+            .batches
+            .iter()
+            .enumerate()
+            .filter_map(|(index, batch)| {
+                let rate = batch.rate.filter(|_| batch.fits)?;
+                Some((index, rate.expected))
+            });
+        let fastest = rated.max_by(|a, b| a.1.total_cmp(&b.1));
+        fastest.map(|(index, _)| index)
+    }
+
+    /// The tokens a second that were asked for, where no batch with room reaches them.
+    pub fn too_slow(&self) -> Option<f64> {
+        let is_offered = self.batches.iter().any(Batch::is_offered);
+        let mut slow = self.batches.iter().filter_map(|batch| batch.too_slow);
+        slow.next().filter(|_| !is_offered)
+    }
+
     /// The fewest sequences whose expected rate memory does not limit.
     pub fn leaves_memory(&self) -> Option<u64> {
         let left = |batch: &&Batch| batch.bound.is_some_and(|bound| bound != Bound::Memory);
@@ -125,6 +163,8 @@ mod tests {
             scheme: "q4_k_m".to_owned(),
             memory: Bytes(sequences),
             fits,
+            refusal: None,
+            too_slow: None,
             rate: Some(Spread {
                 low: rate,
                 expected: rate,
@@ -157,5 +197,20 @@ mod tests {
         assert_eq!(best(Some(0.01), &batches), None);
         let found = Throughput::of(512, None, batches.to_vec(), None);
         assert_eq!(found.leaves_memory(), Some(8));
+    }
+    #[test]
+    fn a_batch_that_is_too_slow_is_not_the_best() {
+        let slow = |sequences, rate| Batch {
+            too_slow: Some(100.0),
+            ..batch(sequences, rate, true, Bound::Compute)
+        };
+        let batches = vec![
+            slow(1, 9.0),
+            slow(4, 15.0),
+            batch(8, 90.0, false, Bound::Compute),
+        ];
+        let found = Throughput::of(512, None, batches, None);
+        assert_eq!((found.best, found.fastest()), (None, Some(1)));
+        assert_eq!(found.too_slow(), Some(100.0));
     }
 }

@@ -22,9 +22,7 @@ impl Planner {
             let request = together(request, one.context, sequences);
             let workload = request.workload.of(self.model(), &board.runtime)?;
             let fit = self.fit_with(board, &request, &workload, &header)?;
-            let smallest = || fit.plans.iter().min_by_key(|plan| plan.memory.total());
-            let plan = fit.recommended().or_else(smallest);
-            batches.extend(plan.map(|plan| Batch::of(plan, sequences)));
+            batches.extend(Batch::of(&fit, sequences));
         }
         if batches.iter().all(|batch| batch.rate.is_none()) {
             return Err(super::no_rates(board, "--parallel auto"));

@@ -10,6 +10,7 @@ use crate::quality::{Divergence, Estimate, Text};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 use crate::report::{count, nats, rounded};
+use crate::scheme::{MIX, Scheme};
 use crate::units::{Bytes, counted};
 
 /// The document's first key.
@@ -47,12 +48,26 @@ pub struct Candidate {
 pub struct Subject {
     /// Its name, without the directory it lies in.
     pub file: String,
-    /// The name of its scheme; `mix` where its types are those of none.
+    /// The name of its scheme; of other files the type that all matrices have, or `mix`.
     pub format: String,
     /// Bytes of the weight files.
     pub bytes: Bytes,
     /// Bits of its tensors for each of its weights.
     pub bits_per_weight: f64,
+}
+
+/// The type of all matrices, if it is one: `F32`, or `pure Q4_0` where the scheme of that name has other types too.
+fn common_type(model: &ModelSpec) -> Option<String> {
+    let mut types = model.tensors.iter().filter(|tensor| tensor.shape.len() > 1);
+    let first = types.next()?.dtype;
+    let name = first.name();
+    let scheme = Scheme::get(&name.to_lowercase());
+    types
+        .all(|tensor| tensor.dtype == first)
+        .then(|| match scheme {
+            Some(_) => format!("pure {name}"),
+            None => name.to_owned(),
+        })
 }
 
 impl Subject {
@@ -63,10 +78,10 @@ impl Subject {
         let weights: u64 = model.tensors.iter().map(|tensor| tensor.elements()).sum();
         Subject {
             file,
-            format: planner
-                .stored_scheme()
-                .map_or("mix", |scheme| scheme.name)
-                .to_owned(),
+            format: planner.stored_scheme().map_or_else(
+                || common_type(model).unwrap_or_else(|| MIX.to_owned()),
+                |scheme| scheme.name.to_owned(),
+            ),
             bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
             bits_per_weight: stored.as_f64() * 8.0 / weights.max(1) as f64,
         }

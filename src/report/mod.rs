@@ -5,6 +5,7 @@ pub mod calibrate;
 #[cfg(feature = "decode")]
 pub mod compare;
 pub mod devices;
+mod first_screen;
 pub mod fit;
 pub mod github;
 #[cfg(feature = "pages")]

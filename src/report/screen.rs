@@ -57,6 +57,20 @@ impl Screen {
         self.text.push_str(&text);
     }
 
+    /// Whether `table`, appended with that indent, has the column called `name`.
+    pub(super) fn shows(&self, table: &Table, indent: &str, name: &str) -> bool {
+        table.shows(name, indent, self.columns.unwrap_or(usize::MAX))
+    }
+
+    /// Appends words as prose where they may be whole, and else as much of them as one line has room for.
+    pub(super) fn sentence(&mut self, words: &str, whole: bool) {
+        if whole {
+            self.prose(words);
+        } else {
+            self.clause(words);
+        }
+    }
+
     /// Appends words in lines of the screen's width, those after the first indented by two spaces more. A number stays on
     /// a line with the next word, which is its unit or what it counts.
     pub(super) fn prose(&mut self, words: &str) {

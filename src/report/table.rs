@@ -79,8 +79,13 @@ impl Table {
 
     /// Whether the text of that width has the column called `name`.
     pub fn shows(&self, name: &str, indent: &str, columns: usize) -> bool {
-        let shown = self.given_up(indent, columns);
+        let (shown, _) = self.laid_out(indent, columns);
         shown.columns.iter().any(|(column, _)| column == name)
+    }
+
+    /// Whether the table has that width with every column.
+    pub fn is_whole(&self, indent: &str, columns: usize) -> bool {
+        indent.len() + self.width() <= columns
     }
 
     fn given_up(&self, indent: &str, columns: usize) -> Table {
@@ -99,22 +104,29 @@ impl Table {
     /// Columns two spaces apart, every line indented by `indent`, without trailing space. On a screen that is too narrow
     /// for that, a row takes two lines, and where that is not enough, a line for each cell.
     pub fn text(&self, indent: &str, columns: usize) -> String {
+        self.laid_out(indent, columns).1
+    }
+
+    /// The columns that the text of that width has, and the text.
+    fn laid_out(&self, indent: &str, columns: usize) -> (Table, String) {
         let aligned = |mut shown: Table| {
             if shown.breaks_last {
                 shown.break_last(columns.saturating_sub(indent.len()));
             }
-            (indent.len() + shown.width() <= columns).then(|| shown.aligned(indent))
+            let text = (indent.len() + shown.width() <= columns).then(|| shown.aligned(indent))?;
+            Some((shown, text))
         };
         let in_two_lines = || {
             let givings = 0..=self.least.len();
             givings.into_iter().find_map(|many| {
                 let shown = self.without(self.least.iter().take(many));
-                shown.in_two_lines(indent, columns)
+                let text = shown.in_two_lines(indent, columns)?;
+                Some((shown, text))
             })
         };
         aligned(self.given_up(indent, columns))
             .or_else(in_two_lines)
-            .unwrap_or_else(|| self.as_list(indent, columns))
+            .unwrap_or_else(|| (self.clone(), self.as_list(indent, columns)))
     }
 
     fn without<'a>(&self, names: impl Iterator<Item = &'a String>) -> Table {

@@ -214,5 +214,55 @@ fn completions_offer_what_is_known_and_flags_take_more() {
     // A help text would be pages of them.
     assert!(!says(0, "fit --help").contains("tensorrt-edge-llm"));
     let man = says(0, "fit --help");
-    assert!(man.contains("\nExamples:\n  orinplan fit "), "{man}");
+    let first = "\nExamples:\n  # from the headers on the server\n  orinplan fit Qwen/Qwen3-8B\n";
+    assert!(man.contains(first), "{man}");
+}
+
+/// Examples are copied from a terminal of 80 columns: none of their lines may be broken there.
+#[test]
+fn examples_can_be_copied() {
+    let commands = [
+        "",
+        "fit",
+        "board",
+        "models",
+        "quantize",
+        "pull",
+        "imatrix",
+        "compare",
+        "validate",
+        "calibrate",
+        "roofline",
+        "inspect",
+        "devices",
+        "config",
+        "completions",
+        "man",
+    ];
+    for command in commands {
+        let help = says(0, format!("{command} --help").trim());
+        let (_, examples) = help.split_once("\nExamples:\n").unwrap();
+        for line in examples.lines() {
+            assert!(line.chars().count() <= 80, "{command}: {line}");
+            let is_written = ["  # ", "  orinplan ", "  ORINPLAN_", "    > "];
+            let is_sample = command == "board" || line.is_empty();
+            assert!(
+                is_sample || is_written.iter().any(|begin| line.starts_with(begin)),
+                "{command}: {line}"
+            );
+        }
+    }
+    let help = says(0, "board --help");
+    let (_, sample) = help.split_once("\nFILE.toml:\n").unwrap();
+    let sample: toml::Table = sample.parse().unwrap();
+    assert_eq!(sample["model"][0]["load"].as_str(), Some("resident"));
+}
+
+#[test]
+fn man_pages_make_their_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("share/man/man1");
+    says(0, &format!("man --output {}", pages.display()));
+    let page = std::fs::read_to_string(pages.join("orinplan-fit.1")).unwrap();
+    assert!(page.contains("from the headers on the server"), "{page}");
 }

@@ -98,3 +98,27 @@ fn the_picture_of_the_readme_is_drawn_by_its_command() {
         "orinplan fit fixtures/gemma-3n-e2b-it --format svg > docs/pictures/gemma-3n-e2b.svg"
     );
 }
+
+/// A format that has room and is refused says so in both tables, and the figure of contexts does not blame the largest format.
+#[test]
+fn a_refusal_is_on_the_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.json");
+    let config = serde_json::json!({
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 5120,
+        "num_hidden_layers": 48, "num_attention_heads": 40, "num_key_value_heads": 8,
+        "intermediate_size": 13824, "vocab_size": 152_064, "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": false, "hidden_act": "silu",
+    });
+    fs::write(&file, config.to_string()).unwrap();
+    let words = format!("fit {} {BOARD} --context 512 --format html", file.display());
+    let page = says(1, &words);
+    let document = page::document(&page);
+    assert_eq!(page.matches(">refused</td>").count(), 2);
+    assert!(page.contains("refused: L4T R36.5.0 grants no allocation above 5.00 GiB."));
+    assert!(page.contains("No format fits with any context on this board."));
+    for plan in document["curves"]["plans"].as_array().unwrap() {
+        let fits = plan["fits"].as_array().unwrap();
+        assert!(fits.iter().all(|fits| *fits == false), "{plan}");
+    }
+}

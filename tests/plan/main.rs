@@ -10,6 +10,7 @@ mod adapters;
 mod boards;
 mod contract;
 mod devices;
+mod first_screens;
 mod images;
 mod invariants;
 mod operations;

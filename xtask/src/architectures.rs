@@ -13,15 +13,14 @@ use serde_json::Value;
 
 const HEAD: &str = "# Architectures
 
-What the program does with models of each architecture (llama.cpp's name), by the class in `config.json`. It plans all of
-them, from a `config.json` and from a GGUF. `cargo xtask architectures` writes this file.
+What the program does with models of each architecture (llama.cpp's name), by the class in `config.json`. It plans all
+of them, from a `config.json` and from a GGUF. `cargo xtask architectures` writes this file.
 
 - *converter*: a conversion is held to llama.cpp's converter, key by key and byte by byte (`tests/data/converter`).
-- *logits*: `cargo xtask interop` holds the decoder's logits to llama.cpp's on the same file in three formats, and those of
-  llama.cpp on the converted file to Transformers'.
-- *loader*: `cargo xtask interop` holds which files are accepted to what llama.cpp loads. It does so for every architecture.
-
-A place that says *not checked* follows from the sources that the entry names, and from nothing else.
+- *logits*: `cargo xtask interop` holds the decoder's logits to llama.cpp's on the same file in three formats, and those
+  of llama.cpp on the converted file to Transformers'.
+- *loader*: `cargo xtask interop` holds which files are accepted to what llama.cpp loads. It does so for every
+  architecture.
 
 | architecture | classes | plan | convert | decode |
 |---|---|---|---|---|

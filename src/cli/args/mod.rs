@@ -457,7 +457,7 @@ pub(super) enum DevicesCommand {
     /// Every number of a board with its source
     Show {
         /// Board id or profile file
-        #[arg(value_name = "ID|FILE", value_parser = known::DEVICES, hide_possible_values = true)]
+        #[arg(value_name = "ID|FILE|host", value_parser = known::DEVICES, hide_possible_values = true)]
         device: String,
     },
     /// Describe this machine

@@ -21,7 +21,7 @@ pub(in crate::cli) struct ModelsArgs {
     /// Only models under one of these licences, such as apache-2.0,mit
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', help_heading = NO_HEADING)]
     pub license: Vec<String>,
-    /// List all that run, and the smallest board for each that does not fit [default: the first 20; JSON always has all
+    /// List all that run, and the smallest board for each that does not fit [default: the first 10; JSON always has all
     /// that run]
     #[arg(long, help_heading = REPORT)]
     pub all: bool,

@@ -6,6 +6,7 @@
 use super::{Cluster, Split, Times, Whole};
 use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
+use crate::plan::advise::Lack;
 use crate::plan::change::{
     FURTHER_CHANGE, LEAST_USEFUL_CONTEXT, PlanChange, Situation, dimensions,
 };
@@ -45,7 +46,7 @@ pub enum BoardsAdvice {
         /// The smallest scheme.
         scheme: String,
         /// What the board that lacks most lacks.
-        missing: Bytes,
+        lack: Lack,
     },
 }
 
@@ -86,7 +87,7 @@ pub fn advise(
             let split = cluster.split(asked.model, &plan.assignment, asked.workload);
             BoardsAdvice::TooLarge {
                 scheme: plan.assignment.scheme.clone(),
-                missing: most_missing(&split),
+                lack: largest_lack(&split),
             }
         }));
     }
@@ -94,9 +95,17 @@ pub fn advise(
 }
 
 /// What the board that lacks most lacks.
-fn most_missing(split: &Split) -> Bytes {
+fn largest_lack(split: &Split) -> Lack {
     let missing = |stage: &super::Stage| stage.memory.total().saturating_sub(stage.available);
-    split.stages.iter().map(missing).max().unwrap_or_default()
+    let most = split.stages.iter().map(missing).max().unwrap_or_default();
+    let mut refusals = split
+        .stages
+        .iter()
+        .filter_map(|stage| stage.refusal.clone());
+    match refusals.next().filter(|_| most == Bytes(0)) {
+        Some(refusal) => Lack::Refused(refusal),
+        None => Lack::Memory(most),
+    }
 }
 
 /// One change, or two, of what is asked for.

@@ -4,7 +4,7 @@ use super::Report;
 use crate::plan::advise::Advice;
 use crate::plan::boards::BoardsAdvice;
 use crate::planner::NamedBoard;
-use crate::report::fit::advice_text;
+use crate::report::fit::{advice_text, lack_text};
 
 /// What to change if nothing fits, least loss first.
 pub(super) fn texts(report: &Report<'_>) -> Vec<String> {
@@ -44,9 +44,10 @@ fn text(report: &Report<'_>, advice: &BoardsAdvice) -> String {
                 without_layers(report),
             )
         }
-        BoardsAdvice::TooLarge { scheme, missing } => format!(
-            "nothing fits: even {} lacks {missing} on one of the boards; use a smaller model",
-            scheme.to_uppercase()
+        BoardsAdvice::TooLarge { scheme, lack } => format!(
+            "nothing fits: on one of the boards even {} {}; use a smaller model",
+            scheme.to_uppercase(),
+            lack_text(lack)
         ),
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
             "{} has no authentication or encryption: keep it off the internet; anyone who can connect to its port can run code, so use loopback or a network of your own; build with -DGGML_RPC=ON, the same version everywhere; older builds call it {}",
             engine.server, engine.older_server
         ),
-        "if a board drops out, llama-server aborts (signal 6) and the other servers wait for the next one; answers in progress are lost".to_owned(),
+        "if a board drops out, llama-server aborts; answers in progress are lost; the other servers wait for the next one".to_owned(),
     ];
     notes.extend(nothing);
     notes

@@ -3,13 +3,13 @@
 use super::{Report, advice, lines};
 use std::ops::Range;
 
+use crate::evidence::boards::Link;
 use crate::foreign::{fenced, markdown as plain, markdown_sentence};
 use crate::plan::Plan;
 use crate::plan::boards::{ServerPlace, Split, Stage};
 use crate::planner::OneBoard;
-use crate::report::fit::{
-    FEWEST_FORMATS, FORMATS, NOTES, ROWS, View, around, more_text, range, refusal_text,
-};
+use crate::report::first_screen::{self, ALTERNATIVES, ROWS, Room, more_text};
+use crate::report::fit::{View, around, range, refusal_text};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 #[cfg(feature = "pages")]
@@ -21,46 +21,51 @@ use crate::units::tokens;
 /// The report for a terminal: the verdict, the boards, the formats around the one to take, what each board does, the lines
 /// to paste, what to know.
 pub fn text(report: &Report<'_>, view: View) -> String {
-    let usual = screen(report, view, FORMATS, true);
-    let excess = usual.rows().saturating_sub(ROWS);
-    if view.all || excess == 0 {
-        return usual.finish();
-    }
-    let formats = FORMATS.saturating_sub(excess).max(FEWEST_FORMATS);
-    let fewer = screen(report, view, formats, true);
-    if fewer.rows() <= ROWS {
-        return fewer.finish();
-    }
-    screen(report, view, formats, false).finish()
+    let count = report.rows().count();
+    let alternatives = if view.formats { count } else { ALTERNATIVES };
+    let rows = match view.room(alternatives) {
+        Room::ALL => usize::MAX,
+        _ => ROWS + alternatives.saturating_sub(ALTERNATIVES),
+    };
+    first_screen::fitted(view.room(alternatives), rows, |room| {
+        screen(report, view, room)
+    })
 }
 
-/// The report with at most so many formats, unless it is to show all, with or without a line below them.
-fn screen(report: &Report<'_>, view: View, most: usize, legend: bool) -> Screen {
+/// The report in that room.
+fn screen(report: &Report<'_>, view: View, room: Room) -> Screen {
     let mut out = Screen::new(view.columns);
     for sentence in head(report) {
         out.prose(&sentence);
     }
     let count = report.rows().count();
-    let shown = if view.all || view.formats {
+    let shown = if view.formats {
         0..count
     } else {
-        around(report.shown_index(), count, most)
+        around(report.shown_index(), count, room.rows)
     };
     out.blank();
     out.table(&formats(report, shown.clone()), " ");
-    if let Some(said) = largest_context(report).filter(|_| legend) {
-        out.prose(&said);
+    let legend = largest_context(report);
+    if let Some(said) = legend.as_ref().filter(|_| room.legend) {
+        out.sentence(said, room.whole);
     }
+    let mut boards_left_out = 0;
     if let Some((_, split, _)) = report.shown() {
+        let listed = listed_boards(split, room.boards);
+        boards_left_out = split.stages.len() - listed.len();
         out.blank();
-        out.table(&boards(report, split), " ");
+        out.table(&boards(report, split, &listed), " ");
     }
     let advice = advice::texts(report);
-    if !advice.is_empty() {
+    let is_needed = report.cluster.choice.taken.is_none();
+    let most = room.advice.max(usize::from(is_needed));
+    let changes = advice.len().saturating_sub(most);
+    if advice.len() > changes {
         out.push_str("\nWhat to change, least loss first:\n");
-        for (index, advice) in advice.iter().enumerate() {
-            out.prose(&format!("  {}. {advice}", index + 1));
-        }
+    }
+    for (index, advice) in advice.iter().take(most).enumerate() {
+        out.prose(&format!("  {}. {advice}", index + 1));
     }
     let blocks = lines::blocks(report);
     if !blocks.is_empty() {
@@ -73,37 +78,36 @@ fn screen(report: &Report<'_>, view: View, most: usize, legend: bool) -> Screen 
         }
     }
     let notes = notes(report);
-    let told = if view.all {
-        notes.len()
-    } else {
-        // What more there is stands behind them.
-        let room = ROWS.saturating_sub(out.rows() + 1);
-        room.clamp(1, NOTES).min(notes.len())
-    };
-    if view.all || out.rows() + told + 1 < ROWS {
+    if room.gaps {
         out.blank();
     }
-    for note in notes.iter().take(told) {
-        let note = format!("note: {note}");
-        if view.all {
-            out.prose(&note);
-        } else {
-            out.clause(&note);
-        }
+    for note in notes.iter().take(room.notes) {
+        out.sentence(&format!("note: {note}"), view.all);
     }
+    let facts = usize::from(legend.is_some() && !room.legend);
     let more = [
         (count - shown.len(), "format", "formats"),
-        (notes.len() - told, "note", "notes"),
+        (boards_left_out, "board", "boards"),
+        (changes, "change", "changes"),
+        (facts, "fact", "facts"),
+        (notes.len().saturating_sub(room.notes), "note", "notes"),
     ];
     // There is no `--explain` for several boards.
-    let view = View {
-        explain: true,
-        ..view
-    };
-    if let Some(more) = more_text(&more, view) {
+    if let Some(more) = more_text(&more, false) {
         out.prose(&more);
     }
     out
+}
+
+/// The places of the boards to list: all, or the fullest ones.
+fn listed_boards(split: &Split, most: usize) -> Vec<usize> {
+    let share = |stage: &Stage| stage.memory.total().as_f64() / stage.available.as_f64().max(1.0);
+    let stages = split.stages.iter().map(share).enumerate();
+    let mut places: Vec<(usize, f64)> = stages.collect();
+    places.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut listed: Vec<usize> = places.into_iter().take(most).map(|(at, _)| at).collect();
+    listed.sort_unstable();
+    listed
 }
 
 /// The report as Markdown.
@@ -129,7 +133,8 @@ pub fn markdown(report: &Report<'_>) -> String {
     }
     if let Some((_, split, _)) = report.shown() {
         out.push('\n');
-        out.push_str(&boards(report, split).markdown());
+        let listed = listed_boards(split, usize::MAX);
+        out.push_str(&boards(report, split, &listed).markdown());
     }
     let advice = advice::texts(report);
     if !advice.is_empty() {
@@ -191,14 +196,22 @@ fn head(report: &Report<'_>) -> Vec<String> {
             model.architecture,
             count(model.parameters),
         ),
-        format!(
-            "{}; {} ({:.0} MB/s, {} round trip)",
-            report.boards(),
-            link.name,
-            link.rate.0 / 1e6,
-            seconds(link.round_trip.0)
-        ),
+        format!("{}; {}", report.boards(), link_text(link)),
     ]
+}
+
+/// The link with its numbers, which are the name of one that the user measured.
+fn link_text(link: &Link) -> String {
+    let numbers = format!(
+        "{:.0} MB/s, {} round trip",
+        link.rate.0 / 1e6,
+        seconds(link.round_trip.0)
+    );
+    if link.name.contains(',') {
+        format!("a link of {numbers}")
+    } else {
+        format!("{} ({numbers})", link.name)
+    }
 }
 
 fn verdict(report: &Report<'_>) -> String {
@@ -250,7 +263,7 @@ fn alone(OneBoard { board, plan }: &OneBoard) -> String {
         return format!("it also fits {name} alone{rate}");
     }
     let why = match plan.refusal() {
-        Some(note) => note.text(),
+        Some(note) => refusal_text(note),
         None => format!("{} of {}", plan.memory.total(), plan.available),
     };
     format!("it does not fit one board alone ({name}: {why})")
@@ -308,8 +321,8 @@ fn formats(report: &Report<'_>, shown: Range<usize>) -> Table {
     table
 }
 
-/// A line for each board.
-fn boards(report: &Report<'_>, split: &Split) -> Table {
+/// A line for each of the boards at these places.
+fn boards(report: &Report<'_>, split: &Split, listed: &[usize]) -> Table {
     let scheme = report.shown().map(|(plan, ..)| &plan.assignment.scheme);
     let heading = scheme.map_or_else(
         || "board".to_owned(),
@@ -340,7 +353,8 @@ fn boards(report: &Report<'_>, split: &Split) -> Table {
         .boards
         .iter()
         .map(|board| board.device.id.as_str());
-    for (index, (stage, name)) in split.stages.iter().zip(names).enumerate() {
+    let stages = split.stages.iter().zip(names).enumerate();
+    for (index, (stage, name)) in stages.filter(|(index, _)| listed.contains(index)) {
         let memory = &stage.memory;
         let server = if stage.is_server { ", server" } else { "" };
         table.row([

@@ -39,7 +39,22 @@ pub fn list_text(devices: &[DeviceProfile], columns: Option<usize>) -> String {
     let mut text = Screen::new(columns);
     text.table(&table, "");
     text.blank();
-    text.prose("* default on a machine that is not a Jetson Orin. `available`: left by an idle headless system; bandwidth: in the power mode in [brackets]. `orinplan devices show ID` gives every number with its source.");
+    let meanings = [
+        ("available", "`available`: left by an idle headless system"),
+        (
+            "bandwidth",
+            "bandwidth: in the default power mode, which stands in [brackets]",
+        ),
+    ];
+    let shown = meanings.into_iter();
+    let shown = shown.filter(|(name, _)| text.shows(&table, "", name));
+    let shown: Vec<&str> = shown.map(|(_, meaning)| meaning).collect();
+    let shown = if shown.is_empty() {
+        "[brackets]: the default power mode".to_owned()
+    } else {
+        shown.join("; ")
+    };
+    text.prose(&format!("* default on a machine that is not a Jetson Orin. {shown}. `orinplan devices show ID` gives every number with its source."));
     text.finish()
 }
 
@@ -207,14 +222,8 @@ fn modes(device: &DeviceProfile, feet: &mut Footnotes) -> Table {
         "INT8 sparse",
         "FP32",
     ];
-    let mut table = Table::new(columns.map(|name| (name, Align::Left))).giving_up(&[
-        "FP32",
-        "INT8 sparse",
-        "SMs",
-        "memory clock",
-        "CPU",
-        "FP16",
-    ]);
+    // A narrow screen stacks them: every number is shown.
+    let mut table = Table::new(columns.map(|name| (name, Align::Left)));
     for mode in &device.modes {
         table.row([
             mode_name(mode, device),

@@ -1,8 +1,9 @@
 //! Advice in words: what to change, and the flags for it.
 
 use super::Report;
+use crate::note::Note;
 use crate::plan::Workload;
-use crate::plan::advise::Advice;
+use crate::plan::advise::{Advice, Lack};
 use crate::plan::change::PlanChange;
 use crate::planner::GivenFlags;
 use crate::report::listed;
@@ -66,7 +67,7 @@ pub(in crate::report) fn advice_text(advice: &Advice, report: &Report<'_>) -> St
         Advice::TooLarge {
             scheme,
             context,
-            missing,
+            lack,
             board,
         } => {
             let scheme = scheme.to_uppercase();
@@ -90,13 +91,30 @@ pub(in crate::report) fn advice_text(advice: &Advice, report: &Report<'_>) -> St
             } else {
                 String::new()
             };
-            format!("nothing fits: even {scheme}{with} is {missing} too big; {way_out}")
+            format!(
+                "nothing fits: even {scheme}{with} {}; {way_out}",
+                lack_text(lack)
+            )
         }
     }
 }
 
+/// What keeps something from fitting, of which it is the predicate: `is 2.00 GiB too big`.
+pub(in crate::report) fn lack_text(lack: &Lack) -> String {
+    match lack {
+        Lack::Memory(missing) => format!("is {missing} too big"),
+        Lack::Refused(Note::Allocation {
+            largest,
+            limit,
+            release,
+            ..
+        }) => format!("needs one allocation of {largest}; L4T {release} grants {limit}"),
+        Lack::Refused(note) => format!("is refused ({})", note.text()),
+    }
+}
+
 /// A rate rounded down to a figure that it keeps.
-fn floor(rate: f64) -> String {
+pub(super) fn floor(rate: f64) -> String {
     if rate < 10.0 {
         format!("{:.1}", (rate * 10.0).floor() / 10.0)
     } else {

@@ -29,6 +29,7 @@ fn curves_json(report: &Report<'_>, curves: &Curves<'_>) -> Value {
         json!({
             "scheme": plan.assignment.scheme,
             "total_bytes": curve.memory,
+            "fits": curve.fits,
             "decode_tokens_per_second": by_mode(&curves.modes, curve),
         })
     });

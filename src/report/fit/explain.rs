@@ -248,6 +248,8 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let mut table = Table::new([
         ("operation", Align::Left),
         ("type", Align::Left),
+        // What tells matrices of one name and type apart.
+        ("row", Align::Right),
         ("bytes", Align::Right),
         ("weights", Align::Right),
         ("time", Align::Right),
@@ -255,9 +257,13 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let operations = decode_operations(model, &plan.assignment, workload);
     for (index, part) in decode.parts.iter().enumerate() {
         let operation = operations.get(index);
+        // All matrices of an operation have rows of one length.
+        let row = operation.and_then(|o| o.weights.checked_div(o.rows));
+        let row = row.filter(|length| *length > 0);
         table.row([
             part.name.clone(),
             operation.map_or(String::new(), |o| o.dtype.name().to_owned()),
+            row.map_or(String::new(), |length| length.to_string()),
             operation.map_or(String::new(), |o| Bytes(o.bytes).to_string()),
             operation.map_or(String::new(), |o| crate::report::count(o.weights)),
             seconds(part.seconds),

@@ -2,7 +2,8 @@
 
 use super::advice::advice_text;
 use super::commands::{CommandBlock, commands};
-use super::text::{by_power_mode, headline, notes, table};
+use super::formats::table;
+use super::text::{by_power_mode, headline, notes};
 use super::{Report, quality, speculation};
 use crate::foreign::{fenced, markdown, markdown_sentence};
 use crate::report::{count, line};

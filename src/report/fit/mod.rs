@@ -5,6 +5,7 @@ mod check;
 pub(super) mod commands;
 mod curves;
 mod explain;
+mod formats;
 mod images;
 mod json;
 mod markdown;
@@ -27,23 +28,31 @@ use crate::plan::energy::{ModeEnergy, fastest_within};
 use crate::plan::fit::Target;
 use crate::plan::{Fit, Workload};
 use crate::planner::{LaunchContext, Planned, Planner};
+use crate::report::first_screen::Room;
 use crate::report::planned_for;
 use crate::runtime::profile::Slower;
 use crate::units::{Bytes, counted};
 
-pub(super) use advice::advice_text;
+pub(super) use advice::{advice_text, lack_text};
 pub use check::{check_document, differences};
 pub use curves::{document as document_with_curves, with_curves};
 pub use explain::explain;
+#[cfg(feature = "pages")]
+pub(super) use formats::{QUALITY, REFUSED, short_refusal_of};
 pub use json::{SCHEMA, bound, document};
 pub(super) use json::{device, workload_document};
 pub use markdown::page as markdown;
 pub(super) use quality::document as quality_document;
 pub(super) use spread::{range, spread};
-pub(super) use text::{FEWEST_FORMATS, FORMATS, NOTES, ROWS, around, more_text, refusal_text};
+pub(super) use text::{around, refusal_text};
 pub use text::{is_report, painted, text};
 #[cfg(feature = "pages")]
 pub(super) use words::words;
+
+/// The verdicts, with which reports begin.
+const FITS: &str = "FITS";
+const DOES_NOT_FIT: &str = "DOES NOT FIT";
+const TOO_SLOW: &str = "TOO SLOW";
 
 /// What a report shows.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +86,19 @@ pub struct View {
     pub all: bool,
     /// Every note, because [`explain()`] follows.
     pub explain: bool,
+}
+
+impl View {
+    /// How much of each part it shows, with so many alternatives where the screen has the rows.
+    pub(super) fn room(self, alternatives: usize) -> Room {
+        if self.all || self.explain {
+            return Room::ALL;
+        }
+        Room {
+            rows: alternatives,
+            ..Room::FIRST
+        }
+    }
 }
 
 impl<'a> Report<'a> {

@@ -2,16 +2,22 @@
 
 use serde_json::{Value, json};
 
+use super::formats::{QUALITY, headroom};
 use super::quality;
 use super::range;
-use super::text::{DOES_NOT_FIT, FITS, TOO_SLOW, headroom, smallest};
-use super::{Report, document_with_curves};
+use super::text::smallest;
+use super::{DOES_NOT_FIT, FITS, TOO_SLOW};
+use super::{Report, View, document_with_curves};
 use crate::foreign::{markdown as plain, markdown_sentence};
 use crate::plan::Plan;
+use crate::report::first_screen::{self, ROWS, Room, more_text};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 use crate::report::{count, line, seconds};
 use crate::units::tokens;
+
+/// What stands before each line of the table.
+const INDENT: &str = " ";
 
 /// A model among several, as the user named it.
 #[derive(Clone, Copy, Debug)]
@@ -36,18 +42,41 @@ pub fn documents(sides: &[Side<'_>]) -> Value {
 }
 
 /// The table for a terminal.
-pub fn text(sides: &[Side<'_>], columns: Option<usize>) -> String {
-    let mut out = Screen::new(columns);
+pub fn text(sides: &[Side<'_>], view: View) -> String {
+    // A file or a pipe has no rows that scroll away, and who reads it may look for any of the models.
+    let room = match view.columns {
+        Some(_) => view.room(sides.len()),
+        None => Room::ALL,
+    };
+    let rows = if room == Room::ALL { usize::MAX } else { ROWS };
+    first_screen::fitted(room, rows, |room| screen(sides, view, room))
+}
+
+/// The table in that room.
+fn screen(sides: &[Side<'_>], view: View, room: Room) -> Screen {
+    let mut out = Screen::new(view.columns);
     for sentence in head(sides) {
         out.prose(&sentence);
     }
     out.blank();
-    let table = table(sides);
-    out.table(&table, " ");
-    out.blank();
-    let shows_quality = table.shows("quality", " ", columns.unwrap_or(usize::MAX));
-    out.prose(&legend(sides, shows_quality));
-    out.finish()
+    let shown = sides.get(..room.rows).unwrap_or(sides);
+    let table = table(shown);
+    out.table(&table, INDENT);
+    if room.gaps {
+        out.blank();
+    }
+    if room.legend {
+        let legend = legend(shown, |name| out.shows(&table, INDENT, name));
+        out.sentence(&legend, room.whole);
+    }
+    let more = [
+        (sides.len() - shown.len(), "model", "models"),
+        (usize::from(!room.legend), "fact", "facts"),
+    ];
+    if let Some(more) = more_text(&more, false) {
+        out.prose(&more);
+    }
+    out
 }
 
 /// The table as Markdown.
@@ -68,7 +97,7 @@ pub fn markdown(sides: &[Side<'_>]) -> String {
     out.push_str(&table(sides).markdown());
     line(
         &mut out,
-        format_args!("\n{}.", markdown_sentence(&legend(sides, true))),
+        format_args!("\n{}.", markdown_sentence(&legend(sides, |_| true))),
     );
     out
 }
@@ -178,15 +207,17 @@ fn contexts(sides: &[Side<'_>]) -> Vec<u64> {
     all
 }
 
-fn legend(sides: &[Side<'_>], shows_quality: bool) -> String {
+fn legend(sides: &[Side<'_>], has_column: impl Fn(&str) -> bool) -> String {
     let with = match contexts(sides)[..] {
-        [context] => format!("memory with {} of context; ", tokens(context)),
+        [context] if has_column("memory") => {
+            format!("memory with {} of context; ", tokens(context))
+        }
         _ => String::new(),
     };
-    let quality = if shows_quality {
-        "quality in nats a token off the 16-bit original (0 is best); "
+    let quality = if has_column("quality") {
+        format!("{QUALITY} (0 is best); ")
     } else {
-        ""
+        String::new()
     };
     format!(
         "the recommended format of each, or the smallest if none fits; {with}{quality}`orinplan fit` on one model shows its other formats, its notes and how to run it"

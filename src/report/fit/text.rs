@@ -4,23 +4,21 @@ use std::ops::Range;
 
 use super::advice::advice_text;
 use super::commands::{self, commands};
+use super::formats::{legend, rated, table};
 use super::{
-    Report, View, energy_budget_text, evidence_text, images, prompt_evidence_text, quality, range,
-    speculation, throughput,
+    DOES_NOT_FIT, FITS, Report, TOO_SLOW, View, energy_budget_text, evidence_text, images,
+    prompt_evidence_text, quality, range, speculation, throughput,
 };
 use crate::note::{Note, Weight};
 use crate::plan::fit::speeds_by_mode;
 use crate::plan::throughput::Throughput;
 use crate::plan::{Plan, Workload};
+use crate::report::first_screen::{self, ALTERNATIVES, ROWS, Room, more_text};
 use crate::report::screen::Screen;
-use crate::report::table::{Align, Table};
 use crate::report::{count, rate, seconds};
-use crate::units::{Bytes, counted, tokens};
+use crate::units::tokens;
 
-pub(super) const FITS: &str = "FITS";
-pub(super) const DOES_NOT_FIT: &str = "DOES NOT FIT";
-pub(super) const TOO_SLOW: &str = "TOO SLOW";
-const REFUSED: &str = "refused";
+const INDENT: &str = " ";
 
 /// Whether `text` begins as the report does, for a terminal or as Markdown: with the verdict and the model's size.
 pub fn is_report(text: &str) -> bool {
@@ -32,56 +30,34 @@ pub fn is_report(text: &str) -> bool {
     text.contains(" parameters") && verdict()
 }
 
-/// How many formats the first screen shows, and how few where it has more to say than usual.
-pub(in crate::report) const FORMATS: usize = 4;
-pub(in crate::report) const FEWEST_FORMATS: usize = 2;
-
-/// How many notes the first screen shows at most, a line each.
-pub(in crate::report) const NOTES: usize = 2;
-
-/// The lines of a usual terminal, less that of the shell.
-pub(in crate::report) const ROWS: usize = 23;
-
-/// What the first screen has room for.
-#[derive(Clone, Copy)]
-struct Room {
-    /// Rows of a table at most.
-    rows: usize,
-    /// Why the format is recommended, and its speed in each power mode.
-    facts: bool,
-}
-
 /// The report for a terminal: the verdict, why, the formats around the recommended one or the numbers of sequences around
 /// the best, how to make and run it, what to know.
 pub fn text(report: &Report<'_>, batches: Option<&Throughput>, view: View) -> String {
-    let is_whole = view.all || view.explain;
-    let usual = Room {
-        rows: FORMATS,
-        facts: true,
+    // Formats that the user named are all shown, and have the rows for it.
+    let named = report.fit.plans.len();
+    let alternatives = if view.formats { named } else { ALTERNATIVES };
+    let rows = match view.room(alternatives) {
+        Room::ALL => usize::MAX,
+        _ => ROWS + alternatives.saturating_sub(ALTERNATIVES),
     };
-    let whole = screen(report, batches, view, usual);
-    let excess = whole.rows().saturating_sub(ROWS);
-    if is_whole || excess == 0 {
-        return whole.finish();
-    }
-    let less = Room {
-        rows: FORMATS.saturating_sub(excess).max(FEWEST_FORMATS),
-        facts: excess <= FORMATS - FEWEST_FORMATS,
-    };
-    screen(report, batches, view, less).finish()
+    first_screen::fitted(view.room(alternatives), rows, |room| {
+        screen(report, batches, view, room)
+    })
 }
 
-/// The report in that room, unless it is to show all.
+/// The report in that room.
 fn screen(report: &Report<'_>, batches: Option<&Throughput>, view: View, room: Room) -> Screen {
-    let is_whole = view.all || view.explain;
+    let is_first = !view.all && !view.explain;
     let mut out = Screen::new(view.columns);
     // The whole report has them below.
-    let batches = batches.filter(|_| !is_whole);
+    let batches = batches.filter(|_| is_first);
     // Without a number of sequences that fits, that is the verdict.
     let are_verdict = batches.is_some_and(|found| found.best.is_none());
     if let Some(found) = batches.filter(|_| are_verdict) {
         out.prose(&throughput::head(found));
-        out.table(&throughput::table(found, 0..room.rows), " ");
+        let all = found.batches.len();
+        let shown = around(found.fastest().unwrap_or(0), all, room.rows);
+        out.table(&throughput::table(found, shown), INDENT);
         if let Some(way_out) = throughput::way_out(found) {
             out.blank();
             out.prose(&way_out);
@@ -105,36 +81,52 @@ fn screen(report: &Report<'_>, batches: Option<&Throughput>, view: View, room: R
         target.runtime.name,
     ));
     out.prose(&report.planned_for());
-    let facts = room.facts || is_whole;
-    for fact in [
+    let asked_for = [
         images::line(report),
-        report.fit.recommended().and_then(speculation::line),
-        quality::reason(report).filter(|_| facts),
-        facts.then(|| by_power_mode(report)).flatten(),
-    ] {
-        fact.iter().for_each(|fact| out.prose(fact));
+        recommended.and_then(speculation::line),
+    ];
+    let reason = quality::reason(report);
+    let modes = by_power_mode(report);
+    // Rates are read together; of a sentence the first clause may do.
+    let facts = [
+        reason.map(|fact| (fact, room.whole)),
+        modes.map(|fact| (fact, true)),
+    ];
+    let (facts, facts_left_out) = room.facts(facts.into_iter().flatten().collect());
+    let asked_for = asked_for.into_iter().flatten();
+    for (fact, whole) in asked_for.map(|fact| (fact, room.whole)).chain(facts) {
+        out.sentence(&fact, whole);
     }
     out.blank();
     let mut shown = formats(report, view, room.rows);
     let mut sequences = 0..0;
-    match batches.filter(|_| !are_verdict) {
+    let legend = match batches.filter(|_| !are_verdict) {
         Some(found) => {
             shown = 0..0;
             sequences = around(found.best.unwrap_or(0), found.batches.len(), room.rows);
-            out.table(&throughput::table(found, sequences.clone()), " ");
-            out.prose(&throughput::limit(found));
+            out.table(&throughput::table(found, sequences.clone()), INDENT);
+            throughput::legend(found, sequences.clone())
         }
         None => {
-            out.table(&table(report, shown.clone()), " ");
-            out.prose(&legend(report));
+            let table = table(report, shown.clone());
+            out.table(&table, INDENT);
+            legend(report, shown.clone(), |name| {
+                out.shows(&table, INDENT, name)
+            })
         }
+    };
+    if room.legend {
+        out.sentence(&legend, room.whole);
     }
-    if !report.advice.is_empty() {
+    // Where nothing fits, advice is what is left to read.
+    let most = room.advice.max(usize::from(recommended.is_none()));
+    let advice = report.advice.iter().take(most);
+    if advice.len() > 0 {
         out.push_str("\nWhat to change, least loss first:\n");
-        for (index, advice) in report.advice.iter().enumerate() {
-            let advice = advice_text(advice, report);
-            out.prose(&format!("  {}. {advice}", index + 1));
-        }
+    }
+    for (index, advice) in advice.enumerate() {
+        let advice = advice_text(advice, report);
+        out.prose(&format!("  {}. {advice}", index + 1));
     }
     let blocks = recommended.map_or(Vec::new(), |plan| commands(report, plan));
     let steps = match blocks.iter().position(|block| block.runs) {
@@ -155,31 +147,26 @@ fn screen(report: &Report<'_>, batches: Option<&Throughput>, view: View, room: R
         // What follows says it beside the numbers.
         notes.retain(|note| !note.is_evidence);
     }
-    let told: Vec<&Told> = if is_whole {
-        notes.iter().collect()
-    } else {
-        let told = notes.iter().filter(|note| note.weight < Weight::Background);
-        // An empty line is before them, and what more there is behind.
-        let room = ROWS.saturating_sub(out.rows() + 2);
-        told.take(room.clamp(1, NOTES)).collect()
-    };
-    out.blank();
+    let is_told = |note: &&Told| !is_first || note.weight < Weight::Background;
+    let told: Vec<&Told> = notes.iter().filter(is_told).take(room.notes).collect();
+    if room.gaps {
+        out.blank();
+    }
     for note in &told {
-        let note = format!("note: {}", note.text);
-        if is_whole {
-            out.prose(&note);
-        } else {
-            out.clause(&note);
-        }
+        out.sentence(&format!("note: {}", note.text), !is_first);
     }
     let numbers = batches.map_or(0, |found| found.batches.len() - sequences.len());
+    let changes = report.advice.len().saturating_sub(most);
+    let facts = facts_left_out + usize::from(!room.legend);
     let more = [
         (numbers, "number of sequences", "numbers of sequences"),
         (fit.plans.len() - shown.len(), "format", "formats"),
+        (changes, "change", "changes"),
+        (facts, "fact", "facts"),
         (blocks.len() - steps, "way to run it", "ways to run it"),
         (notes.len() - told.len(), "note", "notes"),
     ];
-    if let Some(more) = more_text(&more, view) {
+    if let Some(more) = more_text(&more, !view.explain) {
         out.prose(&more);
     }
     out
@@ -188,29 +175,18 @@ fn screen(report: &Report<'_>, batches: Option<&Throughput>, view: View, room: R
 /// The plans to show: all, or a few around the one to take, which leave at least one of better quality in sight.
 fn formats(report: &Report<'_>, view: View, most: usize) -> Range<usize> {
     let plans = report.fit.plans.len();
-    if view.all || view.formats || plans <= most {
+    if view.formats || plans <= most {
         return 0..plans;
     }
     let taken = report.fit.choice.taken.or_else(|| smallest_index(report));
     around(taken.unwrap_or(0), plans, most)
 }
 
-/// So many rows at most of all, with one before `taken` if there is one.
+/// So many rows at most of all, with one before `taken` if there is one and room for both.
 pub(in crate::report) fn around(taken: usize, all: usize, most: usize) -> Range<usize> {
-    let first = taken.saturating_sub(1).min(all.saturating_sub(most));
-    first..all.min(first + most)
-}
-
-/// What the flags would show beyond the first screen.
-pub(in crate::report) fn more_text(more: &[(usize, &str, &str)], view: View) -> Option<String> {
-    let more = more.iter().filter(|(number, ..)| *number > 0);
-    let more: Vec<String> = more
-        .map(|&(number, one, many)| counted(number, one, many))
-        .collect();
-    let all = (!more.is_empty()).then(|| format!("--all: {} more", more.join(", ")));
-    let explain = (!view.explain).then(|| "--explain: every term".to_owned());
-    let flags: Vec<String> = all.into_iter().chain(explain).collect();
-    (!flags.is_empty()).then(|| flags.join("; "))
+    let before = usize::from(most > 1);
+    let first = taken.saturating_sub(before).min(all.saturating_sub(most));
+    first..all.min(first.saturating_add(most))
 }
 
 /// The report with its verdict in bold green or red.
@@ -265,16 +241,14 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
         None => {
             let lacking = smallest(report).map_or_else(String::new, |plan| {
                 let total = plan.memory.total();
-                if total > plan.available {
-                    format!(
+                match plan.refusal() {
+                    Some(note) => format!(": {}", refusal_text(note)),
+                    None => format!(
                         ": {} needs {total}, {} more than the {} available",
                         plan.assignment.scheme.to_uppercase(),
                         total.saturating_sub(plan.available),
                         plan.available
-                    )
-                } else {
-                    let why = plan.refusal();
-                    why.map_or_else(String::new, |note| format!(": {}", note.text()))
+                    ),
                 }
             });
             format!("{DOES_NOT_FIT} with {}{lacking}", context(workload))
@@ -342,118 +316,6 @@ fn smallest_index(report: &Report<'_>) -> Option<usize> {
     least.map(|(index, _)| index)
 }
 
-/// One row per format.
-pub(super) fn table(report: &Report<'_>, shown: Range<usize>) -> Table {
-    let mut table = Table::new([
-        ("", Align::Left),
-        ("format", Align::Left),
-        ("file", Align::Right),
-        ("memory", Align::Right),
-        ("used", Align::Left),
-        ("left", Align::Right),
-        ("max ctx", Align::Right),
-        (rated(report), Align::Right),
-        ("quality", Align::Right),
-    ])
-    .giving_up(&["used", "left", "file", "quality", "max ctx"]);
-    let plans = report.fit.plans.iter().enumerate();
-    for (index, plan) in plans.skip(shown.start).take(shown.len()) {
-        let star = if report.fit.choice.taken == Some(index) {
-            "*"
-        } else {
-            ""
-        };
-        let speeds = plan.speeds.as_ref();
-        table.row([
-            star.to_owned(),
-            plan.assignment.scheme.to_uppercase(),
-            plan.file_bytes.to_string(),
-            plan.memory.total().to_string(),
-            bar(plan),
-            headroom(plan),
-            match plan.max_context {
-                0 => "-".to_owned(),
-                context => context.to_string(),
-            },
-            speeds.map_or("-".to_owned(), |s| range(s.shown())),
-            quality::column(plan),
-        ]);
-    }
-    table
-}
-
-/// What the rates of formats count.
-fn rated(report: &Report<'_>) -> &'static str {
-    match report.model.retrieval {
-        Some(_) => "texts/s",
-        None => "tokens/s",
-    }
-}
-
-/// The used share of the available memory in ten cells; an arrow where more is needed.
-fn bar(plan: &Plan) -> String {
-    const CELLS: usize = 10;
-    let share = plan.memory.total().as_f64() / plan.available.as_f64().max(1.0);
-    if share > 1.0 {
-        return format!("{}>", "#".repeat(CELLS));
-    }
-    let filled = ((share * CELLS as f64).ceil() as usize).clamp(1, CELLS);
-    format!("{}{}", "#".repeat(filled), ".".repeat(CELLS - filled))
-}
-
-/// The memory left; a word where it is enough but the plan is refused for another reason.
-pub(super) fn headroom(plan: &Plan) -> String {
-    if plan.refusal().is_some() {
-        return REFUSED.to_owned();
-    }
-    match plan.headroom() {
-        left if left >= 0 => Bytes(left.unsigned_abs()).to_string(),
-        missing => format!("-{}", Bytes(missing.unsigned_abs())),
-    }
-}
-
-fn legend(report: &Report<'_>) -> String {
-    let workload = report.workload;
-    let star = if report.fit.choice.taken.is_some() {
-        "* recommended; "
-    } else {
-        ""
-    };
-    // The headline says why the wanted format is refused.
-    let wanted = report.fit.wanted().and_then(Plan::refusal);
-    let refusal = report.fit.plans.iter().find_map(Plan::refusal);
-    let refusal = refusal.filter(|_| wanted.is_none());
-    let refusal = refusal.map(|note| match note {
-        Note::Allocation { limit, release, .. } => {
-            format!("; {REFUSED}: L4T {release} grants no allocation above {limit}")
-        }
-        note => format!("; {REFUSED}: {}", note.text()),
-    });
-    let memory = if report.model.is_encoder() {
-        "memory for a pass, since nothing is cached".to_owned()
-    } else {
-        let context = tokens(workload.context);
-        format!("memory with {context} of {} cache", cache_type(report))
-    };
-    let as_elsewhere = match report.model.retrieval {
-        Some(_) => ", by models that write",
-        None => "",
-    };
-    format!(
-        "{star}{memory}; quality in nats off 16 bit{as_elsewhere}{}",
-        refusal.unwrap_or_default(),
-    )
-}
-
-fn cache_type(report: &Report<'_>) -> String {
-    let (k, v) = (report.workload.type_k.name(), report.workload.type_v.name());
-    if k == v {
-        k.to_owned()
-    } else {
-        format!("{k}/{v}")
-    }
-}
-
 /// A caveat in words, and how much it changes.
 pub(super) struct Told {
     weight: Weight,
@@ -467,7 +329,10 @@ pub(super) struct Told {
 pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let runtime = report.target.runtime;
     let plan = report.fit.recommended().or(smallest(report));
+    let is_verdict = !report.fit.plans.iter().any(Plan::fits);
+    let in_headline = plan.filter(|_| is_verdict).and_then(Plan::refusal);
     let of_plan = plan.into_iter().flat_map(|plan| &plan.notes);
+    let of_plan = of_plan.filter(|note| Some(*note) != in_headline);
     let told = |weight, text| Told {
         weight,
         is_evidence: false,

@@ -4,8 +4,11 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::{bound, range, spread};
+use super::advice::floor;
+use super::formats::{REFUSED, short_refusal};
+use super::{TOO_SLOW, bound, range, spread};
 use crate::foreign::markdown_sentence;
+use crate::note::Note;
 use crate::plan::throughput::{Batch, PUBLISHED, Throughput};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
@@ -69,6 +72,8 @@ pub fn document(found: &Throughput) -> Value {
             "parallel": batch.sequences,
             "scheme": batch.scheme,
             "fits": batch.fits,
+            "refusal": batch.refusal.as_ref().map(Note::text),
+            "too_slow": batch.too_slow.is_some(),
             "total_bytes": batch.memory,
             "tokens_per_second": batch.rate.as_ref().map(spread),
             "seconds_between_tokens": batch.between().map(|time| time.0),
@@ -95,12 +100,30 @@ pub(super) fn head(found: &Throughput) -> String {
                 batch.sequences
             )
         }
+        None if found.too_slow().is_some() => format!(
+            "{TOO_SLOW}: no number of sequences of {each} tokens of context each decodes {} tokens/s{within}",
+            rate(found.too_slow().unwrap_or_default())
+        ),
         None => format!("NO NUMBER of sequences of {each} tokens of context each fits{within}"),
     }
 }
 
 /// What to change where memory is not what keeps the smallest number of sequences out.
 pub(super) fn way_out(found: &Throughput) -> Option<String> {
+    if found.too_slow().is_some() {
+        let fastest = found.batches.get(found.fastest()?)?;
+        let are = if fastest.sequences == 1 {
+            "is the fastest that fits"
+        } else {
+            "are the fastest that fit"
+        };
+        return Some(format!(
+            "What to change: fewer tokens/s: {} of {} {are}, with --min-speed {}",
+            counted(fastest.sequences, "sequence", "sequences"),
+            fastest.scheme.to_uppercase(),
+            floor(fastest.rate?.expected),
+        ));
+    }
     let first = found.batches.first().filter(|batch| batch.fits)?;
     let between = first.between()?;
     let milliseconds = (between.0 * 1e3).ceil();
@@ -130,10 +153,14 @@ pub(super) fn table(found: &Throughput, shown: Range<usize>) -> Table {
     for (index, batch) in batches.skip(shown.start).take(shown.len()) {
         let mark = if found.best == Some(index) {
             "best"
+        } else if batch.too_slow.is_some() {
+            "too slow"
         } else if batch.fits {
             ""
+        } else if batch.refusal.is_some() {
+            REFUSED
         } else {
-            "NO"
+            "no room"
         };
         let dash = || "-".to_owned();
         table.row([
@@ -158,8 +185,18 @@ fn each(batch: &Batch) -> Option<f64> {
     Some(1.0 / batch.between()?.0)
 }
 
+/// What the numbers of these batches mean: what limits them, and why the first of those that are refused is.
+pub(super) fn legend(found: &Throughput, shown: Range<usize>) -> String {
+    let batches = found.batches.iter().skip(shown.start).take(shown.len());
+    let refusal = batches.filter_map(|batch| batch.refusal.as_ref()).next();
+    let refusal = refusal.map_or(String::new(), |note| {
+        format!("{REFUSED}: {}; ", short_refusal(note))
+    });
+    format!("{refusal}{}", limit(found))
+}
+
 /// From which number of sequences on memory is not the limit.
-pub(super) fn limit(found: &Throughput) -> String {
+fn limit(found: &Throughput) -> String {
     let ridge = found.ridge.map_or(String::new(), |ridge| {
         format!(
             "; by the roofline alone, arithmetic limits from {} FLOP a byte on",
@@ -176,7 +213,7 @@ pub(super) fn limit(found: &Throughput) -> String {
 }
 
 fn notes(found: &Throughput, runtime: &str) -> Vec<String> {
-    let mut lines = vec![limit(found)];
+    let mut lines = vec![legend(found, 0..found.batches.len())];
     lines.push(format!(
         "no batch above {PUBLISHED} is published for any Orin: its range spans separate products and the prompt kernel"
     ));

@@ -88,6 +88,8 @@ impl<'a> Curve<'a> {
                 format!(
                     "Memory of each format by the context it has room for. {scheme} goes up to {largest} tokens on this board."
                 )
+            } else if (0..plans.len()).all(|index| !self.fits(index)) {
+                "Memory of each format by the context it has room for. No format fits with any context on this board.".to_owned()
             } else {
                 format!(
                     "Memory of each format by the context it has room for. No context of {scheme} fits on this board."
@@ -109,6 +111,12 @@ impl<'a> Curve<'a> {
             marks: marks.into_iter().collect(),
             cursor: true,
         }))
+    }
+
+    /// Whether a plan fits with any context.
+    fn fits(&self, index: usize) -> bool {
+        let largest = number(self.document, &format!("/plans/{index}/max_context"));
+        largest.is_some_and(|largest| largest > 0.0)
     }
 
     /// Tokens a second over depth, in each power mode.

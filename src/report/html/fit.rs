@@ -7,7 +7,7 @@ use super::figures;
 use super::quality;
 use super::value::{Cell, Unit, cell, escaped, list, number, numbers, words};
 use super::{Choices, Content, Page, Section, Table};
-use crate::report::fit::{self, Report};
+use crate::report::fit::{self, QUALITY, REFUSED, Report};
 use crate::report::svg::Figure;
 
 /// The page.
@@ -35,7 +35,7 @@ pub fn page(report: &Report<'_>) -> Page {
     add(
         "formats",
         "Formats",
-        Some(Content::Table(formats(&document, taken))),
+        Some(Content::Table(formats(report, &document, taken))),
     );
     add("run", "Make it and run it", commands);
     add(
@@ -43,7 +43,8 @@ pub fn page(report: &Report<'_>) -> Page {
         "Memory by format",
         figure(figures::memory(&document, taken)),
     );
-    let curve = Curve::of(&document, shown);
+    // Where nothing fits, the smallest comes nearest to it.
+    let curve = Curve::of(&document, taken.or_else(|| smallest(&document)));
     add(
         "context",
         "Memory over context",
@@ -88,6 +89,15 @@ fn taken(document: &Value) -> Option<usize> {
     plans.position(|plan| plan["scheme"] == scheme)
 }
 
+/// The index of the plan that takes the least memory.
+fn smallest(document: &Value) -> Option<usize> {
+    let bytes = |index: &usize| number(document, &format!("/plans/{index}/memory/total_bytes"));
+    let plans =
+        (0..list(document, "/plans").len()).filter_map(|index| Some((index, bytes(&index)?)));
+    let least = plans.min_by(|a, b| a.1.total_cmp(&b.1));
+    least.map(|(index, _)| index)
+}
+
 /// The numbers of the recommended plan that matter most.
 fn merits(document: &Value, index: usize) -> Vec<(&'static str, Cell)> {
     let of = |path: &str, unit| cell(document, &format!("/plans/{index}/{path}"), unit);
@@ -112,13 +122,24 @@ fn merits(document: &Value, index: usize) -> Vec<(&'static str, Cell)> {
     ]
 }
 
-fn formats(document: &Value, taken: Option<usize>) -> Table {
+/// Whether a plan does not fit although there is room for it.
+fn is_refused(document: &Value, index: usize) -> bool {
+    let plan = format!("/plans/{index}");
+    let left = number(document, &format!("{plan}/memory/headroom_bytes"));
+    left.is_some_and(|left| left >= 0.0)
+        && document.pointer(&format!("{plan}/verdict")) != Some(&Value::from("fits"))
+}
+
+fn formats(report: &Report<'_>, document: &Value, taken: Option<usize>) -> Table {
     let row = |index: usize| {
         let of = |path: &str, unit| cell(document, &format!("/plans/{index}/{path}"), unit);
         let cells = vec![
             of("scheme", Unit::Scheme),
             of("memory/total_bytes", Unit::Bytes),
-            of("memory/headroom_bytes", Unit::Bytes),
+            match is_refused(document, index) {
+                true => words(REFUSED),
+                false => of("memory/headroom_bytes", Unit::Bytes),
+            },
             of("decode/tokens_per_second", Unit::Rates),
             of("quality", Unit::NatsRange),
             of("max_context", Unit::Integer),
@@ -128,9 +149,11 @@ fn formats(document: &Value, taken: Option<usize>) -> Table {
     };
     let context = number(document, "/workload/context").unwrap_or_default();
     let prompt = number(document, "/workload/prompt_tokens").unwrap_or_default();
+    let refused = fit::short_refusal_of(report).map(|why| format!(" {REFUSED}: {why}."));
+    let refused = refused.unwrap_or_default();
     Table {
         caption: format!(
-            "Memory with {context} tokens of context; tokens/s after a prompt of {prompt}; quality in nats a token off the 16-bit original, 0 is best."
+            "Memory with {context} tokens of context; tokens/s after a prompt of {prompt}; {QUALITY} (0 is best).{refused}"
         ),
         columns: vec![
             ("format", false),
@@ -170,7 +193,11 @@ fn choices(document: &Value, curve: &Curve<'_>, taken: Option<usize>) -> Choices
         let total = format!("{plan}/total_bytes/{first}");
         let available = number(document, &format!("/plans/{index}/memory/available_bytes"));
         let left = available.zip(number(document, &total));
-        let left = left.map(|(available, total)| super::value::signed((available - total) as i64));
+        let fits = document.pointer(&format!("{plan}/fits/{first}"));
+        let left = left.map(|(available, total)| match (available - total) as i64 {
+            left if left >= 0 && fits == Some(&Value::Bool(false)) => REFUSED.to_owned(),
+            left => super::value::signed(left),
+        });
         let cells = vec![
             cell(document, &format!("{plan}/scheme"), Unit::Scheme),
             cell(document, &total, Unit::Bytes),

@@ -70,9 +70,10 @@
         const needed = curve.total_bytes[at], left = plans[index].memory.available_bytes - needed;
         const rates = mode && curve.decode_tokens_per_second[mode.value];
         cells[0].textContent = bytes(needed);
-        cells[1].textContent = bytes(left);
+        const fits = curve.fits[at];
+        cells[1].textContent = left >= 0 && !fits ? "refused" : bytes(left);
         cells[2].textContent = rates ? range(rates.low[at], rates.high[at]) : "\u2013";
-        rows[index].classList.toggle("out", left < 0);
+        rows[index].classList.toggle("out", !fits);
       });
       for (const figure of document.querySelectorAll("svg[data-cursor]")) {
         const [kind, ...ends] = figure.dataset.cursor.split(" ");

@@ -4,7 +4,8 @@ use super::{RULE, Report, get};
 use crate::catalog::{Ranked, Task};
 use crate::foreign::{fenced, markdown as plain, markdown_sentence};
 use crate::planner::CONTEXT;
-use crate::report::fit::{NOTES, ROWS, range};
+use crate::report::first_screen::{ROWS, Room};
+use crate::report::fit::range;
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 #[cfg(feature = "pages")]
@@ -49,7 +50,7 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
         out.prose(&count);
     }
     let notes = notes(report);
-    let room = ROWS.saturating_sub(out.rows()).clamp(1, NOTES);
+    let room = ROWS.saturating_sub(out.rows()).clamp(1, Room::FIRST.notes);
     for note in &notes {
         if report.all {
             out.prose(note);

@@ -2,7 +2,7 @@
 
 use super::{MemberRow, Report};
 use crate::foreign::{markdown as plain, markdown_sentence};
-use crate::report::fit::range;
+use crate::report::fit::{range, refusal_text};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 #[cfg(feature = "pages")]
@@ -18,7 +18,8 @@ pub(in crate::report) fn words(report: &Report<'_>) -> Words {
     Words {
         verdict,
         facts,
-        notes: legend(report),
+        // The caption of the page's table explains the others.
+        notes: legend(report, |name| name == "loads in"),
         ..Words::default()
     }
 }
@@ -34,9 +35,10 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
         out.prose(&sentence);
     }
     out.blank();
-    out.table(&table(report), " ");
+    let table = table(report);
+    out.table(&table, " ");
     out.blank();
-    for sentence in legend(report) {
+    for sentence in legend(report, |name| out.shows(&table, " ", name)) {
         out.prose(&sentence);
     }
     out.finish()
@@ -57,7 +59,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         );
     }
     out.push_str(&table(report).markdown());
-    for sentence in legend(report) {
+    for sentence in legend(report, |_| true) {
         line(
             &mut out,
             format_args!("\n{}.", markdown_sentence(&sentence)),
@@ -126,7 +128,7 @@ fn no_room(report: &Report<'_>, row: MemberRow<'_>) -> Option<String> {
         ),
         _ => {
             let why = match plan.refusal() {
-                Some(note) => note.text(),
+                Some(note) => refusal_text(note),
                 None => format!(
                     "{} needs {}; `orinplan fit {name}` shows what to change",
                     plan.assignment.scheme.to_uppercase(),
@@ -212,20 +214,30 @@ fn adapters(row: MemberRow<'_>) -> Option<String> {
     })
 }
 
-fn legend(report: &Report<'_>) -> Vec<String> {
+/// What the table does not say; `has_column` says of which columns.
+fn legend(report: &Report<'_>, has_column: impl Fn(&str) -> bool) -> Vec<String> {
     let storage = &report.request.storage;
-    let mut lines = vec![
-        "the rest: compute buffers and the runtime of each, in its own process; max ctx: beside the others, by priority".to_owned(),
+    let columns = [
+        (
+            "the rest",
+            "the rest: compute buffers and the runtime of each, in its own process",
+        ),
+        ("max ctx", "max ctx: beside the others, by priority"),
     ];
+    let columns = columns.into_iter().filter(|(name, _)| has_column(name));
+    let columns: Vec<&str> = columns.map(|(_, meaning)| meaning).collect();
+    let mut lines = Vec::new();
+    lines.extend((!columns.is_empty()).then(|| columns.join("; ")));
     let gb = storage.rate.0 / 1e9;
-    lines.push(if storage.assumed {
+    let loads = if storage.assumed {
         format!(
             "files load at {gb} GB/s, a usual rate of {}: --storage sets yours",
             storage.name
         )
     } else {
         format!("files load at {gb} GB/s")
-    });
+    };
+    lines.extend(has_column("loads in").then_some(loads));
     lines.extend(report.rows().filter_map(adapters));
     let at_once = report.at_once();
     if at_once > 1 {

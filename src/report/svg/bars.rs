@@ -86,6 +86,8 @@ impl Bars {
                 last = x;
             }
         }
+        // Names of values cover the limit's line, which crosses bars.
+        let mut values = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             let y = top + index as f64 * ROW;
             let marked = if row.marked { " marked" } else { "" };
@@ -115,12 +117,7 @@ impl Bars {
                     canvas.circle(&format!("mark {class}"), [x, y + ROW / 2.0], 5.5);
                     end = end.max(x + 6.0);
                 }
-                canvas.text(
-                    &format!("value{marked}"),
-                    [end + 6.0, y + 17.5],
-                    Anchor::Start,
-                    &row.value,
-                );
+                values.push((format!("value{marked}"), [end + 6.0, y + 17.5], &row.value));
             });
         }
         if let Some((value, text)) = &self.limit {
@@ -133,6 +130,9 @@ impl Bars {
                 (x, Anchor::Middle)
             };
             canvas.text("limit-label", [x, top - 10.0], anchor, text);
+        }
+        for (class, at, value) in values {
+            canvas.text(&class, at, Anchor::Start, value);
         }
         canvas.text(
             "axis-label",

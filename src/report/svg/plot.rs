@@ -107,6 +107,19 @@ impl Taken {
         }
     }
 
+    /// Whether the straight line between two points passes through it.
+    fn meets(&self, from: [f64; 2], to: [f64; 2]) -> bool {
+        /// Shorter than a text is high.
+        const STEP: f64 = 4.0;
+        let length = (to[0] - from[0]).hypot(to[1] - from[1]);
+        let steps = (length / STEP).ceil().clamp(1.0, 1000.0) as usize;
+        (0..=steps).any(|step| {
+            let share = step as f64 / steps as f64;
+            let at = [0, 1].map(|axis| from[axis] + share * (to[axis] - from[axis]));
+            (0..2).all(|axis| (self.from[axis]..=self.to[axis]).contains(&at[axis]))
+        })
+    }
+
     fn overlaps(&self, other: &Taken) -> bool {
         let apart =
             |axis: usize| self.to[axis] <= other.from[axis] || other.to[axis] <= self.from[axis];
@@ -189,7 +202,20 @@ impl Plot {
         canvas.text("axis-label", [0.0, 14.0], Anchor::Start, &self.y.label);
     }
 
-    /// Points, each with its name on the first side where it covers no other text.
+    /// How many lines go through `place`.
+    fn crossings(&self, frame: &Frame, place: &Taken) -> usize {
+        let rules = self.rules.iter().map(|rule| vec![rule.from, rule.to]);
+        let series = self.series.iter().map(|series| series.points.clone());
+        let crosses = |points: &Vec<[f64; 2]>| {
+            points.windows(2).any(|pair| match pair {
+                [from, to] => place.meets(frame.place(*from), frame.place(*to)),
+                _ => false,
+            })
+        };
+        rules.chain(series).filter(crosses).count()
+    }
+
+    /// Points, each with its name on a side where it covers no other text, and the fewest lines.
     fn draw_marks(&self, canvas: &mut Canvas, frame: &Frame, taken: &mut Vec<Taken>, width: f64) {
         for mark in &self.marks {
             let [x, y] = frame.place(mark.at);
@@ -210,7 +236,7 @@ impl Plot {
                 ([x + 9.0, y + 17.0], Anchor::Start),
                 ([x - 9.0, y + 17.0], Anchor::End),
             ];
-            let free = sides.into_iter().find_map(|(at, anchor)| {
+            let places = sides.into_iter().filter_map(|(at, anchor)| {
                 let place = Taken::of(at, anchor, &mark.label);
                 let inside = place.from[0] >= frame.left
                     && place.to[0] <= width
@@ -219,6 +245,7 @@ impl Plot {
                 let is_free = inside && !taken.iter().any(|other| other.overlaps(&place));
                 is_free.then_some((at, anchor, place))
             });
+            let free = places.min_by_key(|(.., place)| self.crossings(frame, place));
             canvas.valued(&mark.detail, true, |canvas| {
                 canvas.circle("hit", [x, y], 12.0);
                 canvas.circle(&format!("mark {}", mark.class), [x, y], 4.5);

@@ -97,7 +97,10 @@ const choices = async (page, data, problems) => {
     curves.plans.forEach((plan, row) => {
       const rates = mode ? plan.decode_tokens_per_second?.[mode] : null;
       const needed = plan.total_bytes[index];
-      const expected = [[needed], [plans[row].memory.available_bytes - needed], rates ? [rates.low[index], rates.high[index]] : []];
+      const left = plans[row].memory.available_bytes - needed;
+      const isRefused = left >= 0 && !plan.fits[index];
+      if (isRefused !== (rows[row][2] === "refused")) problems.push(`${tokens} tokens: ${plan.scheme} shows ${rows[row][2]}`);
+      const expected = [[needed], isRefused ? [] : [left], rates ? [rates.low[index], rates.high[index]] : []];
       expected.forEach((meant, column) => {
         const text = rows[row][column + 1];
         const found = numbers(column === 2 ? text.replaceAll("\u2013", " ") : text);
