@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::support::{caches, feed_forwards, gguf, planned, read};
+use super::support::{caches, feed_forwards, gguf, hugging_face, planned, read};
 
 /// A published model.
 #[derive(Deserialize)]
@@ -92,6 +92,25 @@ fn published_models_have_these_blocks_through_both_doors() {
     }
     let names: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names.len(), rows.len());
+}
+
+/// Some configurations state where windows are by a text of L (local) and G (global), with `layer_types` or without it.
+#[test]
+fn a_pattern_of_letters_says_which_blocks_have_windows() {
+    let config = config("EXAONE-4.0-32B");
+    let expected = planned(&config).layers;
+    let without_kinds = |pattern: &str| {
+        let mut config = config.clone();
+        config.as_object_mut().unwrap().remove("layer_types");
+        config["sliding_window_pattern"] = json!(pattern);
+        read(&hugging_face(config, Vec::new()))
+    };
+    assert_eq!(without_kinds("LLLG").unwrap().layers, expected);
+    assert_ne!(without_kinds("LG").unwrap().layers, expected);
+    for wrong in ["", "LLLX"] {
+        let error = without_kinds(wrong).unwrap_err().to_string();
+        assert!(error.contains("`sliding_window_pattern`"), "{error}");
+    }
 }
 
 /// A tied model that rotates three quarters of each head: 48 factors for a head of 128.
