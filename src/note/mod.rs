@@ -106,6 +106,11 @@ pub enum Note {
     EncoderTime,
     /// The model has a tower, and the memory that it computes in is not known.
     EncoderUnseen,
+    /// The model has a vision or audio encoder, which the runtime leaves out.
+    TextAlone {
+        /// The runtime.
+        runtime: String,
+    },
     /// The model has an audio encoder, and the memory that it computes in is not counted.
     AudioUncounted,
     /// Stored tensors that a plan does not count, since runtimes do not load them.
@@ -282,6 +287,7 @@ impl Note {
             Note::Towers { .. } => "towers_included",
             Note::EncoderTime => "encoder_time_unknown",
             Note::EncoderUnseen => "encoder_memory_unknown",
+            Note::TextAlone { .. } => "text_alone",
             Note::AudioUncounted => "audio_memory_unknown",
             Note::LeftOut(_) => "left_out",
             Note::SpeedUnmeasured { .. } => "speed_unmeasured",
@@ -331,6 +337,7 @@ impl Note {
             | Note::AssumedCache { .. }
             | Note::EncoderUnseen
             | Note::AudioUncounted
+            | Note::TextAlone { .. }
             | Note::QuantizationUnseen
             | Note::TowersUnseen => Weight::Verdict,
             Note::NoTokenizer

@@ -73,6 +73,9 @@ impl Note {
             Note::EncoderUnseen => {
                 "the compute memory of its vision or audio encoder is unknown and not counted; leave room with --reserve, or drop the encoder with --text-only".to_owned()
             }
+            Note::TextAlone { runtime } => {
+                format!("text alone: {runtime} reads no images or sound")
+            }
             Note::AudioUncounted => {
                 "the compute memory of its audio encoder is not counted; leave room with --reserve if you use it".to_owned()
             }
