@@ -109,13 +109,14 @@ impl Arch {
         }
     }
 
-    /// The variant of this architecture that a configuration of its class selects, else itself.
-    pub(super) fn variant(&'static self, config: &Json) -> &'static Arch {
+    /// The variant of this architecture that a configuration of its class selects, else itself; or what the class is known
+    /// as, where the table does not have the variant.
+    pub(super) fn variant(&'static self, config: &Json) -> Result<&'static Arch, &'static str> {
         let hparams = HParams::of_config(config);
         let variant = families::VARIANTS
             .iter()
             .find(|v| v.of == self.name && (v.when)(&hparams));
-        variant.map_or(self, |v| v.arch)
+        variant.map_or(Ok(self), |v| v.arch)
     }
 
     /// Every known architecture.
@@ -153,7 +154,7 @@ pub fn conversion_of(model: &ModelSpec) -> Option<&'static Conversion> {
 /// The entry of the `config.json` of `model`.
 fn own_entry(model: &ModelSpec) -> Option<&'static Arch> {
     let own = Arch::of_hugging_face(&StatedNames::of(&model.config));
-    let own = own.map(|arch| arch.variant(&model.config));
+    let own = own.and_then(|arch| arch.variant(&model.config).ok());
     own.filter(|arch| arch.name == model.architecture)
 }
 

@@ -86,6 +86,16 @@ pub enum ModelError {
         /// Bytes of its tensors.
         weights: Bytes,
     },
+    /// The class is that of several architectures, and the table does not have this one.
+    #[error(
+        "`{name}` is known {known}; config.json says another: `--assume-kv {PLAIN}` plans it as a plain transformer at your own risk"
+    )]
+    UnknownVariant {
+        /// The class.
+        name: String,
+        /// Which of it are known.
+        known: &'static str,
+    },
     /// No entry of the table has the name that `--assume-kv` gives.
     #[error("there is no architecture `{name}`; known: {}", known_names())]
     NoSuchArchitecture {

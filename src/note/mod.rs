@@ -163,6 +163,8 @@ pub enum Note {
         /// The architecture that was assumed.
         as_if: String,
     },
+    /// The name says that it turns texts into vectors, and the file that would say so is not there.
+    ModulesUnseen,
     /// The configuration says that the weights are quantized, but there are no weights to count.
     QuantizationUnseen,
     /// The configuration has a vision or audio tower, but there are no weights to count.
@@ -298,6 +300,7 @@ impl Note {
             Note::Pool { .. } => "memory_pool",
             Note::DoubleQuantization { .. } => "double_quantization",
             Note::AssumedCache { .. } => "assumed_cache",
+            Note::ModulesUnseen => "modules_unseen",
             Note::QuantizationUnseen => "quantization_unseen",
             Note::TowersUnseen => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
@@ -338,6 +341,7 @@ impl Note {
             | Note::EncoderUnseen
             | Note::AudioUncounted
             | Note::TextAlone { .. }
+            | Note::ModulesUnseen
             | Note::QuantizationUnseen
             | Note::TowersUnseen => Weight::Verdict,
             Note::NoTokenizer

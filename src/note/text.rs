@@ -110,6 +110,9 @@ impl Note {
             Note::AssumedCache { as_if } => {
                 format!("unknown architecture: its KV cache is planned as that of {as_if}, as --assume-kv asks")
             }
+            Note::ModulesUnseen => {
+                "without modules.json it is planned as a model that writes text; put that beside config.json if it makes embeddings".to_owned()
+            }
             Note::QuantizationUnseen => {
                 "planned as its 16-bit original: config.json says the checkpoint is quantized, but its weights are not here".to_owned()
             }

@@ -4,7 +4,7 @@ use super::error::CandidateError;
 use super::gguf_header::GgufHeader;
 use super::quality::{FromOriginal, KnownQuality};
 use super::request::Schemes;
-use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
+use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat, is_quantized_as_it_runs};
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
@@ -281,10 +281,14 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
         return Vec::new();
     }
     let mut notes = Vec::new();
-    if ["quantization_config", "quantization"]
-        .iter()
-        .any(|key| config.get(key).is_some_and(|v| v.is_object()))
-    {
+    if model.retrieval.is_none() && checkpoint.name.to_lowercase().contains("embed") {
+        notes.push(Note::ModulesUnseen);
+    }
+    let is_quantized = ["quantization_config", "quantization"].iter().any(|key| {
+        let stated = config.get(key).filter(|stated| stated.is_object());
+        stated.is_some_and(|stated| !is_quantized_as_it_runs(stated))
+    });
+    if is_quantized && model.prequantized.is_none() {
         notes.push(Note::QuantizationUnseen);
     }
     let unseen = if model.projector.is_some() {

@@ -156,3 +156,97 @@ fn the_decoder_says_that_it_reads_no_images() {
         assert_eq!(whole["plans"][0]["memory"], alone["plans"][0]["memory"]);
     }
 }
+
+/// BitNet b1.58 2B 4T: the published weights of 16 bits are rounded as the model runs, the packed ones are not read.
+#[test]
+fn weights_that_are_rounded_as_the_model_runs_are_planned_in_16_bits() {
+    let bitnet = |mode: &str| {
+        json!({
+            "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_act": "relu2", "hidden_size": 2560,
+            "intermediate_size": 6912, "max_position_embeddings": 4096, "num_attention_heads": 20,
+            "num_hidden_layers": 30, "num_key_value_heads": 5, "rms_norm_eps": 1e-5, "rope_theta": 500_000.0,
+            "tie_word_embeddings": true, "vocab_size": 128_256,
+            "quantization_config": {
+                "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": mode,
+            },
+        })
+    };
+    let words = "--device orin-nx-16gb --runtime vllm";
+    let planned = fit(&bitnet("online"), words);
+    assert!(planned.out.contains("2.41 B parameters"), "{}", planned.err);
+    let document =
+        crate::schema::document(&fit(&bitnet("online"), &format!("{words} --format json")).out);
+    let notes = document["plans"][0]["notes"].to_string();
+    assert!(!notes.contains("quantization_unseen"), "{notes}");
+    let packed = fit(&bitnet("offline"), words);
+    assert_error(&packed, &["`bitnet` (BitNet, ternary weights)"]);
+}
+
+/// The published gpt-oss-20b as its configuration alone says: experts in MXFP4, whatever the format of the rest.
+#[test]
+fn four_bit_experts_of_a_configuration_stay_as_they_are() {
+    let mut config = json!({
+        "architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "attention_bias": true, "head_dim": 64,
+        "hidden_size": 2880, "intermediate_size": 2880, "max_position_embeddings": 131_072,
+        "num_attention_heads": 64, "num_experts_per_tok": 4, "num_hidden_layers": 24, "num_key_value_heads": 8,
+        "num_local_experts": 32, "sliding_window": 128, "vocab_size": 201_088, "rope_theta": 150_000,
+        "rms_norm_eps": 1e-5, "swiglu_limit": 7.0, "tie_word_embeddings": false,
+        "rope_scaling": {
+            "beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096,
+            "rope_type": "yarn", "truncate": false,
+        },
+        "quantization_config": {
+            "quant_method": "mxfp4",
+            "modules_to_not_convert": [
+                "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head",
+            ],
+        },
+    });
+    let words = "--device orin-nx-16gb --scheme bf16,q4_k_m";
+    let screen = fit(&config, words).out;
+    assert!(screen.starts_with("FITS as BF16"), "{screen}");
+    assert!(
+        screen.contains("12.83 GiB") && screen.contains("10.81 GiB"),
+        "{screen}"
+    );
+    config["quantization_config"] = Json::Null;
+    let whole = fit(&config, words).out;
+    assert!(whole.contains("38.97 GiB"), "{whole}");
+}
+
+/// Mamba 2 caches nothing: whatever context is asked for, it fits.
+#[test]
+fn a_model_without_a_cache_has_no_largest_context() {
+    let config = json!({
+        "architectures": ["Mamba2ForCausalLM"], "model_type": "mamba2", "hidden_size": 2048, "num_hidden_layers": 48,
+        "vocab_size": 50_288, "state_size": 128, "num_heads": 64, "head_dim": 64, "n_groups": 1, "conv_kernel": 4,
+        "expand": 2, "tie_word_embeddings": true, "layer_norm_epsilon": 1e-5, "hidden_act": "silu",
+        "use_conv_bias": true, "use_bias": false,
+    });
+    let screen = fit(&config, "--device orin-nano-8gb").out;
+    assert!(screen.contains("no limit"), "{screen}");
+}
+
+/// What makes Qwen3-Embedding-0.6B an embedding model lies in another file.
+#[test]
+fn a_configuration_called_embedding_asks_for_its_modules() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("Qwen3-Embedding-0.6B");
+    std::fs::create_dir(&model).unwrap();
+    let config = std::fs::read(Path::new(QWEN).join("config.json")).unwrap();
+    std::fs::write(model.join("config.json"), config).unwrap();
+    let writes = fit_path(&model, "--device orin-nano-8gb");
+    assert!(
+        writes.out.contains("note: without modules.json"),
+        "{}",
+        writes.out
+    );
+    std::fs::write(model.join("modules.json"), "[]").unwrap();
+    let embeds = fit_path(&model, "--device orin-nano-8gb");
+    assert!(
+        embeds.out.contains("texts/s"),
+        "{}{}",
+        embeds.out,
+        embeds.err
+    );
+}

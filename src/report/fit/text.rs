@@ -8,6 +8,7 @@ use super::{
     Report, View, energy_budget_text, evidence_text, images, prompt_evidence_text, quality, range,
     speculation, throughput,
 };
+use crate::model::ModelSpec;
 use crate::note::{Note, Weight};
 use crate::plan::fit::speeds_by_mode;
 use crate::plan::throughput::Throughput;
@@ -371,15 +372,21 @@ pub(super) fn table(report: &Report<'_>, shown: Range<usize>) -> Table {
             plan.memory.total().to_string(),
             bar(plan),
             headroom(plan),
-            match plan.max_context {
-                0 => "-".to_owned(),
-                context => context.to_string(),
-            },
+            largest_context(report.model, plan),
             speeds.map_or("-".to_owned(), |s| range(s.shown())),
             quality::column(plan),
         ]);
     }
     table
+}
+
+/// The largest context that fits, if any does.
+pub(super) fn largest_context(model: &ModelSpec, plan: &Plan) -> String {
+    match plan.max_context {
+        0 => "-".to_owned(),
+        _ if !model.bounds_context() => "no limit".to_owned(),
+        context => context.to_string(),
+    }
 }
 
 /// What the rates of formats count.
