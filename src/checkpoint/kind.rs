@@ -19,6 +19,7 @@ use crate::input::one_line;
 
 pub(super) use classes::encoder_called as encoder;
 pub(super) use formats::{foreign_weights, unread_file};
+pub use quantizers::is_quantized_as_it_runs;
 
 /// The tokens that a token attends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use error::CheckpointError;
-pub use kind::{Attends, OtherKind};
+pub use kind::{Attends, OtherKind, is_quantized_as_it_runs};
 pub use open::{configured, open, open_any, open_in};
 pub use remote::{
     FileRange, ModelFiles, Remote, RemoteError, RemoteModel, RemoteWeights, Source, header_path,

@@ -70,7 +70,9 @@ pub(super) fn write(
         let tensors = counted(kept as u64, "tensor", "tensors");
         remote::say(&format!("{tensors} of an earlier run were kept"));
     } else if args.resume {
-        remote::say("nothing of an earlier run was kept: only a GGUF is continued, tensor by tensor");
+        remote::say(
+            "nothing of an earlier run was kept: only a GGUF is continued, tensor by tensor",
+        );
     }
     if !unchecked.is_empty() {
         let files = unchecked.join(", ");

@@ -57,8 +57,8 @@ pub(super) struct Variant {
     pub of: &'static str,
     /// Whether a `config.json` is of this variant.
     pub when: fn(&HParams<'_>) -> bool,
-    /// The entry of the variant.
-    pub arch: &'static Arch,
+    /// The entry of the variant; or, where the table has none, what the class is known as.
+    pub arch: Result<&'static Arch, &'static str>,
 }
 
 /// One tensor of an architecture: its role, its Hugging Face names, and its shape.

@@ -5,6 +5,7 @@ use super::dims::{dims_and_layers, head_dim, shape_params};
 use super::gguf_rows::GgufRows;
 use super::hparams::{HParams, Key};
 use super::loader::LoaderRule;
+use super::lookup::UNKNOWN_PASS;
 use super::names::unknown_architecture;
 use super::projector::Projector;
 use super::role::TensorRole;
@@ -92,7 +93,7 @@ pub(super) fn read(
         Some(traits) => {
             forward_spec::read(traits, &hparams, dims.blocks).map_err(|error| error.to_string())
         }
-        None => Err("its forward pass is not known".to_owned()),
+        None => Err(UNKNOWN_PASS.to_owned()),
     };
     let published = |t: &&Tensor| !t.role.is_rope_table();
     Ok(ModelSpec {

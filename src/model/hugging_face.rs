@@ -31,7 +31,8 @@ pub(super) fn read(
     unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
     let names = StatedNames::of(config);
-    let known = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
+    let variant = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
+    let known = variant.and_then(Result::ok);
     let stated = names.first();
     let arch = match (known, unknown) {
         (_, Unknown::Listed) => return weights_only(checkpoint, config, &names, unknown),
@@ -42,6 +43,10 @@ pub(super) fn read(
         }
         (None, Unknown::Refuse) => {
             let name = stated.ok_or(ModelError::NoArchitecture)?;
+            if let Some(Err(known)) = variant {
+                let name = name.to_owned();
+                return Err(ModelError::UnknownVariant { name, known });
+            }
             return Err(unknown_architecture(checkpoint, name));
         }
     };
@@ -106,7 +111,7 @@ pub(super) fn read(
     }
     let (towers, left_out) = (sorted.towers.clone(), sorted.left_out.clone());
     let (tensors, parameters) = if checkpoint.tensors.is_empty() {
-        from_rows(arch, &dims, &params, &layers)
+        from_rows(arch, &dims, &params, &layers, packed::experts(&config))
     } else {
         let parameters = sorted.parameters();
         let strict = match (assumed, unknown) {
@@ -119,6 +124,7 @@ pub(super) fn read(
         (tensors, parameters.saturating_sub(padding))
     };
     let (mut tensors, mut tied) = (tensors, tied);
+    let prequantized = prequantized.or_else(|| packed::described(&tensors));
     if params.labels > 0 {
         fill_class_head(&mut tensors);
         tied = true;

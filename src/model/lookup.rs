@@ -16,6 +16,8 @@ use crate::checkpoint::{Attends, Checkpoint, RawConfig};
 pub(super) struct StatedNames<'a> {
     /// `architectures`.
     pub classes: Vec<&'a str>,
+    /// `architectures` of the text part of a multimodal model.
+    pub text_classes: Vec<&'a str>,
     /// `model_type` of the text part of a multimodal model.
     pub text_type: Option<&'a str>,
     /// `model_type` of the whole.
@@ -25,24 +27,29 @@ pub(super) struct StatedNames<'a> {
 impl<'a> StatedNames<'a> {
     /// Those in `config`.
     pub(super) fn of(config: &'a Json) -> StatedNames<'a> {
-        let classes = config.get("architectures").and_then(Json::as_array);
-        let classes = classes.into_iter().flatten().filter_map(Json::as_str);
+        let classes = |part: &'a Json| -> Vec<&'a str> {
+            let stated = part.get("architectures").and_then(Json::as_array);
+            let stated = stated.into_iter().flatten();
+            stated.filter_map(Json::as_str).collect()
+        };
+        let own_type = |part: &'a Json| part.get("model_type").and_then(Json::as_str);
         let text = text_config(config);
+        let text = Some(text).filter(|text| !std::ptr::eq(*text, config));
         StatedNames {
-            classes: classes.collect(),
-            text_type: if std::ptr::eq(text, config) {
-                None
-            } else {
-                text.get("model_type").and_then(Json::as_str)
-            },
-            model_type: config.get("model_type").and_then(Json::as_str),
+            classes: classes(config),
+            text_classes: text.map(classes).unwrap_or_default(),
+            text_type: text.and_then(own_type),
+            model_type: own_type(config),
         }
     }
 
-    /// The name to use in messages: the type of the text part, else the class, else the type.
+    /// The name to use in messages about an architecture that is not known: the type of the text part, unless it is known
+    /// and what surrounds it is not; else the class, else the type.
     pub(super) fn first(&self) -> Option<&'a str> {
+        let is_known = |name: &&str| Arch::all().any(|arch| arch.model_types.contains(name));
+        let text = self.text_type.filter(|name| !is_known(name));
         let class = self.classes.first().copied();
-        self.text_type.or(class).or(self.model_type)
+        text.or(class).or(self.text_type).or(self.model_type)
     }
 }
 
@@ -76,13 +83,14 @@ impl Arch {
 
     /// The architecture of a `config.json`, by class and then by model type. In a multimodal model the class is that of
     /// the wrapper, which may hold text models of several architectures: it decides only if its entry lists the model
-    /// type of the text part.
+    /// type of the text part. Then the text part's own class decides, if it states one that is known, else its type.
     ///
     /// A class that no entry lists may compute something else than its model type, so the model type decides only if
     /// the class has the usual name for it.
     pub(super) fn of_hugging_face(names: &StatedNames<'_>) -> Option<&'static Arch> {
         let known = |class: &&str| Arch::all().find(|a| a.classes.contains(class));
         let by_class = names.classes.iter().find_map(known);
+        let by_text_class = names.text_classes.iter().find_map(known);
         let by_type = |name: &str| Arch::all().find(|a| a.model_types.contains(&name));
         let writes = |usual: fn(&str, &Arch) -> bool, arch: &'static Arch| {
             let classes = &names.classes;
@@ -92,6 +100,7 @@ impl Arch {
         match names.text_type {
             Some(text) => by_class
                 .filter(|a| a.model_types.contains(&text))
+                .or(by_text_class)
                 .or_else(|| by_type(text).and_then(|a| writes(wraps, a))),
             None => by_class.or_else(|| {
                 let arch = names.model_type.and_then(by_type)?;
@@ -100,13 +109,14 @@ impl Arch {
         }
     }
 
-    /// The variant of this architecture that a configuration of its class selects, else itself.
-    pub(super) fn variant(&'static self, config: &Json) -> &'static Arch {
+    /// The variant of this architecture that a configuration of its class selects, else itself; or what the class is known
+    /// as, where the table does not have the variant.
+    pub(super) fn variant(&'static self, config: &Json) -> Result<&'static Arch, &'static str> {
         let hparams = HParams::of_config(config);
         let variant = families::VARIANTS
             .iter()
             .find(|v| v.of == self.name && (v.when)(&hparams));
-        variant.map_or(self, |v| v.arch)
+        variant.map_or(Ok(self), |v| v.arch)
     }
 
     /// Every known architecture.
@@ -144,13 +154,23 @@ pub fn conversion_of(model: &ModelSpec) -> Option<&'static Conversion> {
 /// The entry of the `config.json` of `model`.
 fn own_entry(model: &ModelSpec) -> Option<&'static Arch> {
     let own = Arch::of_hugging_face(&StatedNames::of(&model.config));
-    let own = own.map(|arch| arch.variant(&model.config));
+    let own = own.and_then(|arch| arch.variant(&model.config).ok());
     own.filter(|arch| arch.name == model.architecture)
 }
 
 /// Why no GGUF is made of `model`, where that lies in llama.cpp.
 pub fn refusal_of(model: &ModelSpec) -> Option<&'static str> {
     own_entry(model)?.refusal
+}
+
+/// What is said of an architecture that the decoder does not run.
+pub(super) const UNKNOWN_PASS: &str = "its forward pass is not known";
+
+/// Why the decoder runs no GGUF that is made of `model`, where that lies in the architecture.
+pub fn unknown_pass(model: &ModelSpec) -> Option<&'static str> {
+    let arch = own_entry(model).or_else(|| Arch::of_gguf(&model.architecture));
+    let is_known = arch.is_some_and(|arch| arch.forward.is_some());
+    (!is_known).then_some(UNKNOWN_PASS)
 }
 
 /// GGUF's names of all architectures that have a conversion.

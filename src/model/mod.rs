@@ -50,7 +50,7 @@ pub(crate) use kept::lost;
 pub use left_out::PREDICTION_HEAD;
 #[cfg(test)]
 pub(crate) use lookup::quirks_of;
-pub use lookup::{conversion_of, converted, refusal_of};
+pub use lookup::{conversion_of, converted, refusal_of, unknown_pass};
 pub use names::{KnownArchitecture, architecture_names, known_architecture, known_architectures};
 pub use packed::{FoldedWeight, Member};
 pub use projector::Projector;
@@ -85,6 +85,16 @@ pub enum ModelError {
         nearest: Option<&'static str>,
         /// Bytes of its tensors.
         weights: Bytes,
+    },
+    /// The class is that of several architectures, and the table does not have this one.
+    #[error(
+        "`{name}` is known {known}; config.json says another: `--assume-kv {PLAIN}` plans it as a plain transformer at your own risk"
+    )]
+    UnknownVariant {
+        /// The class.
+        name: String,
+        /// Which of it are known.
+        known: &'static str,
     },
     /// No entry of the table has the name that `--assume-kv` gives.
     #[error("there is no architecture `{name}`; known: {}", known_names())]

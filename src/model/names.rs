@@ -85,7 +85,8 @@ fn nearest_architecture(name: &str) -> Option<&'static str> {
     // `llama4` should lead to `llama` and not to `gemma4`: names of the same family are compared first.
     let kin: Vec<&'static str> = names().filter(|n| family(n) == family(name)).collect();
     let nearest = near(kin).or_else(|| near(names().collect()))?;
-    known.iter().find(|k| k.0 == nearest).map(|k| k.1)
+    let nearest = known.iter().find(|k| k.0 == nearest).map(|k| k.1);
+    nearest.filter(|nearest| *nearest != name)
 }
 
 /// The letters that a name begins with, in lower case: `llama` of `llama4_text`.

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::ModelError;
 use super::hparams::json_lookup;
 use super::packing::{self, ByInputs, Companion, Packing, quantization_config, stated_bits};
+use super::tensor::Tensor;
 use crate::checkpoint::StoredTensor;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
@@ -277,6 +278,22 @@ fn mlx_group(config: &Json, base: &str) -> u64 {
     number(config, &["quantization", base, "group_size"])
         .or_else(|| number(config, &["quantization", "group_size"]))
         .unwrap_or(64)
+}
+
+/// The type that experts are stored in where there is only the configuration: it says so of four-bit floats, which leave
+/// all else in 16 bits (gpt-oss). Elsewhere such a model is planned as the 16-bit one that it was made from.
+pub(super) fn experts(config: &Json) -> Dtype {
+    let method = quantization_config(config).and_then(|q| q.get("quant_method")?.as_str());
+    match method {
+        Some("mxfp4") => Dtype::MXFP4,
+        _ => Dtype::BF16,
+    }
+}
+
+/// The same name as [`label`] for a model of which there is only the configuration.
+pub(super) fn described(tensors: &[Tensor]) -> Option<String> {
+    let is_packed = tensors.iter().any(|tensor| tensor.dtype == Dtype::MXFP4);
+    is_packed.then(|| "mxfp4".to_owned())
 }
 
 /// A short name for how the checkpoint is quantized: a scheme id or the name of the method.

@@ -2,18 +2,20 @@
 
 use super::arch::{Arch, RowParts, RowSite, ShapeParams, TensorRow};
 use super::packed::FoldedWeight;
-use super::role::{QuantPolicy, TensorRole};
+use super::role::{DecodeAccess, QuantPolicy, TensorRole};
 use super::spec::{Dims, Layer};
 use super::tensor::Tensor;
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
 
-/// The tensors of a checkpoint without weights, from the rows, and the number of the model's parameters.
+/// The tensors of a checkpoint without weights, from the rows, with experts in the type `experts`, and the number of the
+/// model's parameters.
 pub(super) fn from_rows(
     arch: &Arch,
     dims: &Dims,
     params: &ShapeParams,
     layers: &[Layer],
+    experts: Dtype,
 ) -> (Vec<Tensor>, u64) {
     let mut tensors = Vec::new();
     let mut parameters = 0u64;
@@ -33,7 +35,15 @@ pub(super) fn from_rows(
                     }
                     _ => elements,
                 });
-                let dtype = Dtype::BF16;
+                // The biases of experts are matrices, one row for each.
+                let of_experts = row.role.info().access == DecodeAccess::Experts;
+                let is_packed = of_experts && shape.len() > 2;
+                let row_length = shape.last().copied().unwrap_or(0);
+                let dtype = if is_packed && experts.divides(row_length) {
+                    experts
+                } else {
+                    Dtype::BF16
+                };
                 let stored_bytes = dtype.bytes(&shape).unwrap_or(Bytes(0));
                 tensors.push(instantiate(
                     row,

@@ -69,6 +69,12 @@ impl ModelSpec {
         attentions.any(|attention| attention.cache == Cache::None)
     }
 
+    /// Whether anything bounds its context but memory: what it was trained for, or a cache that grows with it.
+    pub fn bounds_context(&self) -> bool {
+        let attentions = self.layers.iter().map(|l| &l.mixer.attention);
+        self.dims.context > 0 || self.layers.is_empty() || attentions.flatten().next().is_some()
+    }
+
     /// Whether any block has a window.
     pub fn has_windows(&self) -> bool {
         self.layers.iter().any(Layer::is_windowed)

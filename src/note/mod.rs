@@ -106,6 +106,11 @@ pub enum Note {
     EncoderTime,
     /// The model has a tower, and the memory that it computes in is not known.
     EncoderUnseen,
+    /// The model has a vision or audio encoder, which the runtime leaves out.
+    TextAlone {
+        /// The runtime.
+        runtime: String,
+    },
     /// The model has an audio encoder, and the memory that it computes in is not counted.
     AudioUncounted,
     /// Stored tensors that a plan does not count, since runtimes do not load them.
@@ -158,6 +163,8 @@ pub enum Note {
         /// The architecture that was assumed.
         as_if: String,
     },
+    /// The name says that it turns texts into vectors, and the file that would say so is not there.
+    ModulesUnseen,
     /// The configuration says that the weights are quantized, but there are no weights to count.
     QuantizationUnseen,
     /// The configuration has a vision or audio tower, but there are no weights to count.
@@ -282,6 +289,7 @@ impl Note {
             Note::Towers { .. } => "towers_included",
             Note::EncoderTime => "encoder_time_unknown",
             Note::EncoderUnseen => "encoder_memory_unknown",
+            Note::TextAlone { .. } => "text_alone",
             Note::AudioUncounted => "audio_memory_unknown",
             Note::LeftOut(_) => "left_out",
             Note::SpeedUnmeasured { .. } => "speed_unmeasured",
@@ -292,6 +300,7 @@ impl Note {
             Note::Pool { .. } => "memory_pool",
             Note::DoubleQuantization { .. } => "double_quantization",
             Note::AssumedCache { .. } => "assumed_cache",
+            Note::ModulesUnseen => "modules_unseen",
             Note::QuantizationUnseen => "quantization_unseen",
             Note::TowersUnseen => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
@@ -331,6 +340,8 @@ impl Note {
             | Note::AssumedCache { .. }
             | Note::EncoderUnseen
             | Note::AudioUncounted
+            | Note::TextAlone { .. }
+            | Note::ModulesUnseen
             | Note::QuantizationUnseen
             | Note::TowersUnseen => Weight::Verdict,
             Note::NoTokenizer

@@ -73,6 +73,9 @@ impl Note {
             Note::EncoderUnseen => {
                 "the compute memory of its vision or audio encoder is unknown and not counted; leave room with --reserve, or drop the encoder with --text-only".to_owned()
             }
+            Note::TextAlone { runtime } => {
+                format!("text alone: {runtime} reads no images or sound")
+            }
             Note::AudioUncounted => {
                 "the compute memory of its audio encoder is not counted; leave room with --reserve if you use it".to_owned()
             }
@@ -106,6 +109,9 @@ impl Note {
             }
             Note::AssumedCache { as_if } => {
                 format!("unknown architecture: its KV cache is planned as that of {as_if}, as --assume-kv asks")
+            }
+            Note::ModulesUnseen => {
+                "without modules.json it is planned as a model that writes text; put that beside config.json if it makes embeddings".to_owned()
             }
             Note::QuantizationUnseen => {
                 "planned as its 16-bit original: config.json says the checkpoint is quantized, but its weights are not here".to_owned()

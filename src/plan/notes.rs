@@ -84,7 +84,13 @@ pub(super) fn derive_notes(
     }
     let encoder = projector::loaded(model, runtime, workload);
     let has_encoder = encoder.is_some();
-    let sees = (!model.towers.is_empty() || model.projector.is_some()) && !workload.text_only;
+    let looks = !model.towers.is_empty() || model.projector.is_some();
+    if looks && runtime.loads.text_only {
+        notes.push(Note::TextAlone {
+            runtime: runtime.name.clone(),
+        });
+    }
+    let sees = looks && !workload.text_only;
     if sees && workload.images > 0 && projector::seconds(model, target, workload).is_none() {
         notes.push(Note::EncoderTime);
     }

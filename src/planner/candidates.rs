@@ -4,12 +4,12 @@ use super::error::CandidateError;
 use super::gguf_header::GgufHeader;
 use super::quality::{FromOriginal, KnownQuality};
 use super::request::Schemes;
-use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
+use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat, is_quantized_as_it_runs};
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::input;
-use crate::model::{ModelSpec, tokenizers};
+use crate::model::{self, ModelSpec, tokenizers};
 use crate::note::Note;
 use crate::plan::fit::Candidate;
 use crate::quantize;
@@ -29,6 +29,15 @@ pub(super) fn candidates(
     header: &GgufHeader,
     known: KnownQuality<'_>,
 ) -> Result<Vec<Candidate>, CandidateError> {
+    if runtime.loads.known_passes_only {
+        not_decoded(model).map_or(Ok(()), |why| {
+            Err(CandidateError::NotRun {
+                runtime: runtime.name.clone(),
+                model: model.name.clone(),
+                why,
+            })
+        })?;
+    }
     let stored_id = stored_scheme(checkpoint, model);
     let is_gguf = checkpoint.format == SourceFormat::Gguf;
     let stored_container = if is_gguf {
@@ -146,7 +155,34 @@ pub(super) fn candidates(
             notes,
         }
     }));
-    Ok(all)
+    let tensors = all.iter().flat_map(|candidate| {
+        let types = candidate.assignment.tensors.iter().map(|t| t.dtype);
+        types.zip(&model.tensors)
+    });
+    let mut types = tensors.filter(|(_, t)| t.shape.len() > 1).map(|(t, _)| t);
+    match types.find(|dtype| !runtime.loads.has_kernels(*dtype)) {
+        Some(dtype) => Err(no_kernels(runtime, dtype)),
+        None => Ok(all),
+    }
+}
+
+fn no_kernels(runtime: &RuntimeProfile, dtype: Dtype) -> CandidateError {
+    CandidateError::NoKernels {
+        runtime: runtime.name.clone(),
+        dtype,
+    }
+}
+
+/// Why this program's decoder does not run `model`, or the GGUF that it becomes.
+fn not_decoded(model: &ModelSpec) -> Option<String> {
+    if let Some(retrieval) = &model.retrieval {
+        return Some(format!("it is {}", retrieval.kind.what));
+    }
+    match &model.forward {
+        Err(why) if model.source == SourceFormat::Gguf => Some(why.clone()),
+        Ok(_) => None,
+        Err(_) => model::unknown_pass(model).map(str::to_owned),
+    }
 }
 
 /// The scheme whose types the stored tensors have, under any version of the rules.
@@ -245,10 +281,14 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
         return Vec::new();
     }
     let mut notes = Vec::new();
-    if ["quantization_config", "quantization"]
-        .iter()
-        .any(|key| config.get(key).is_some_and(|v| v.is_object()))
-    {
+    if model.retrieval.is_none() && checkpoint.name.to_lowercase().contains("embed") {
+        notes.push(Note::ModulesUnseen);
+    }
+    let is_quantized = ["quantization_config", "quantization"].iter().any(|key| {
+        let stated = config.get(key).filter(|stated| stated.is_object());
+        stated.is_some_and(|stated| !is_quantized_as_it_runs(stated))
+    });
+    if is_quantized && model.prequantized.is_none() {
         notes.push(Note::QuantizationUnseen);
     }
     let unseen = if model.projector.is_some() {
@@ -299,6 +339,9 @@ fn named_scheme(
             nearest,
         });
     };
+    if !runtime.loads.has_kernels(scheme.base) {
+        return Err(no_kernels(runtime, scheme.base));
+    }
     if !loads(runtime, scheme.id) || !runtime.loads.reads(scheme.container) {
         return Err(CandidateError::NotLoadable {
             runtime: runtime.name.clone(),

@@ -380,6 +380,27 @@ pub enum CandidateError {
         /// What it loads.
         loads: String,
     },
+    /// The processor that the runtime computes on has no kernels for a type.
+    #[error(
+        "{runtime} has no kernels for {} on the GPU, and leaves these products to the processors: plan it with --runtime llama.cpp-cpu",
+        dtype.name()
+    )]
+    NoKernels {
+        /// The runtime.
+        runtime: String,
+        /// The type.
+        dtype: Dtype,
+    },
+    /// The runtime does not run models of this architecture or kind.
+    #[error("{runtime} does not run {model}: {why}; try another --runtime")]
+    NotRun {
+        /// The runtime.
+        runtime: String,
+        /// The model.
+        model: String,
+        /// Why.
+        why: String,
+    },
     /// The runtime cannot load parts of the model in the scheme.
     #[error(
         "{name} has {what} that vLLM loads in INT4 without zero points only; choose {instead} instead of {id}"

@@ -88,9 +88,15 @@ pub struct Loads {
     pub casts_f32: bool,
     /// Element types its KV cache can have, in lower case.
     pub kv_types: Vec<String>,
+    /// Names of the element types that the processor it computes on has no kernels for: it leaves their products to another.
+    #[serde(default)]
+    pub without_kernels: Vec<String>,
     /// It runs text models alone, without image encoders.
     #[serde(default)]
     pub text_only: bool,
+    /// It runs the architectures alone whose forward pass this program knows.
+    #[serde(default)]
+    pub known_passes_only: bool,
     /// Keys and values have the same type.
     #[serde(default)]
     pub one_kv_type: bool,
@@ -108,6 +114,12 @@ impl Loads {
             Container::Safetensors => "safetensors",
         };
         self.files.iter().any(|file| file == name)
+    }
+
+    /// Whether it computes with weights of this type where it computes.
+    pub fn has_kernels(&self, dtype: Dtype) -> bool {
+        let mut without = self.without_kernels.iter();
+        without.all(|name| name != dtype.name())
     }
 }
 

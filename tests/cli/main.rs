@@ -23,6 +23,7 @@ mod settings;
 mod several_boards;
 mod quality;
 mod retrieval;
+mod runtimes;
 mod side_by_side;
 mod sources;
 mod speculation;

@@ -178,17 +178,18 @@ def lfm2():
     return config, [(name.replace("model.norm.", "model.embedding_norm."), s) for name, s in tensors]
 
 
-def qwen3_5():
+def _qwen3_5(name, kind, feed, **more):
     prefix, keys, values, size = "model.language_model.", 2, 4, 64
     types = ["linear_attention"] * 3 + ["full_attention"]
     text = plain(
-        "Qwen3_5ForCausalLM", "qwen3_5_text", 4, head_dim=HEAD, layer_types=types,
+        f"{name}ForCausalLM", f"{kind}_text", 4, head_dim=HEAD, layer_types=types,
         full_attention_interval=4, linear_conv_kernel_dim=4, linear_key_head_dim=size,
         linear_value_head_dim=size, linear_num_key_heads=keys, linear_num_value_heads=values,
         rope_parameters={
             "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25,
             "mrope_section": [3, 3, 2], "mrope_interleaved": True,
         },
+        **more,
     )
     del text["rope_theta"]
     mixed = 2 * keys * size + values * size
@@ -209,13 +210,31 @@ def qwen3_5():
         else:
             mixer = attention() + HEAD_NORMS
             mixer[0] = ("self_attn.q_proj.weight", [2 * HEADS * HEAD, HIDDEN])
-        return TWO + mixer + mlp(256)
+        return TWO + mixer + feed
 
     config = {
-        "architectures": ["Qwen3_5ForConditionalGeneration"], "model_type": "qwen3_5",
+        "architectures": [f"{name}ForConditionalGeneration"], "model_type": kind,
         "torch_dtype": "bfloat16", "tie_word_embeddings": True, "text_config": text,
     }
     return config, layers_of(text, block, prefix)
+
+
+def qwen3_5():
+    return _qwen3_5("Qwen3_5", "qwen3_5", mlp(256))
+
+
+def qwen35moe():
+    experts, inner = 4, 256
+    routed = [
+        ("mlp.gate.weight", [experts, HIDDEN]),
+        ("mlp.experts.gate_up_proj", [experts, 2 * inner, HIDDEN]),
+        ("mlp.experts.down_proj", [experts, HIDDEN, inner]),
+    ]
+    shared = mlp(256, "mlp.shared_expert.") + [("mlp.shared_expert_gate.weight", [1, HIDDEN])]
+    return _qwen3_5(
+        "Qwen3_5Moe", "qwen3_5_moe", routed + shared, num_experts=experts, num_experts_per_tok=2,
+        moe_intermediate_size=inner, shared_expert_intermediate_size=256,
+    )
 
 
 def starcoder2():
@@ -236,12 +255,12 @@ FAMILIES = {
     make.__name__: make
     for make in (
         llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n, lfm2, qwen3_5,
-        starcoder2, *dense.ALL, *hybrids.ALL, *latents.ALL, *forms.ALL,
+        qwen35moe, starcoder2, *dense.ALL, *hybrids.ALL, *latents.ALL, *forms.ALL,
     )
 }
 
 # Norms that multiply by one more than their weight.
-_ADD_ONE = ("gemma", "gemma2", "gemma3", "qwen3_5", "nemotron")
+_ADD_ONE = ("gemma", "gemma2", "gemma3", "qwen3_5", "qwen35moe", "nemotron")
 
 
 def _values(family, name, shape):
@@ -274,6 +293,9 @@ def _values(family, name, shape):
         return 0.15 * noise / scale
     back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj", "dense", "fc2", "output_linear")
     gain = 3.0 if any(part in name for part in back) else 1.0
+    if family == "qwen35moe" and ".experts." in name:
+        # Delta nets carry every difference on: a router that decides otherwise moves little here.
+        gain = 0.3
     if family in ("falcon_mamba", "jamba"):
         # Normed time steps, B and C carry every rounding of eight bits on, and a router that decides otherwise moves little.
         gain = 0.2 if "dt_proj" in name or ".experts." in name and "down_proj" in name else 1.0

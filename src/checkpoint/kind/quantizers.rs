@@ -57,6 +57,13 @@ const COMPRESSED: &[&str] = &[
     "pack-quantized",
 ];
 
+/// Whether the weights of a model with these settings are stored in 16 bits, and rounded when it runs (BitNet's `online`
+/// mode; its packed weights are `offline`).
+pub fn is_quantized_as_it_runs(config: &Json) -> bool {
+    let is = |key, word| config.get(key).is_some_and(|stated| stated == word);
+    is("quant_method", "bitnet") && is("quantization_mode", "online")
+}
+
 pub(super) fn unread(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let what = by_config(seen).or_else(|| by_tensors(seen))?;
     Some(OtherKind::new(
@@ -103,7 +110,7 @@ fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
                 quoted(format)
             ))
         }
-        (Some(method), _) if READ.contains(&method) => None,
+        (Some(method), _) if READ.contains(&method) || is_quantized_as_it_runs(config) => None,
         (Some(method), _) => Some(match UNREAD.iter().find(|(name, _)| *name == method) {
             Some((name, what)) => format!("`{name}` ({what})"),
             None => format!("{}, an unknown method", quoted(method)),

@@ -139,29 +139,30 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
 pub(super) static VARIANTS: &[Variant] = &[
     minicpm_v::QWEN3,
     minicpm_v::LLAMA,
+    minicpm_v::UNLISTED,
     Variant {
         of: "nomic-bert",
         when: nomic_moe::routes,
-        arch: &nomic_moe::NOMIC_BERT_MOE,
+        arch: Ok(&nomic_moe::NOMIC_BERT_MOE),
     },
     Variant {
         of: "llama4",
         when: llama4::has_no_experts,
-        arch: &llama4::LLAMA4_DENSE,
+        arch: Ok(&llama4::LLAMA4_DENSE),
     },
     Variant {
         of: "nemotron_h",
         when: nemotron_h::routes,
-        arch: &nemotron_h::NEMOTRON_H_MOE,
+        arch: Ok(&nemotron_h::NEMOTRON_H_MOE),
     },
     Variant {
         of: "granitehybrid",
         when: granite_hybrid::only_attends_with_experts,
-        arch: &granite::GRANITEMOE,
+        arch: Ok(&granite::GRANITEMOE),
     },
     Variant {
         of: "granitehybrid",
         when: granite_hybrid::only_attends,
-        arch: &granite_hybrid::GRANITE_WITHOUT_MAMBA,
+        arch: Ok(&granite_hybrid::GRANITE_WITHOUT_MAMBA),
     },
 ];

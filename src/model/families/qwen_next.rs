@@ -121,6 +121,10 @@ pub(super) static QWEN35MOE: Arch = Arch {
         "Qwen3_5MoeForCausalLM",
     ],
     model_types: &["qwen3_5_moe_text", "qwen3_5_moe"],
+    forward: Some(ArchTraits {
+        gated_query: true,
+        ..PLAIN
+    }),
     tensors: &[
         EMBEDDING_AND_HEAD,
         NORMS,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Report, quality, range};
+use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::plan::Plan;
 use crate::report::listed;
@@ -49,15 +50,21 @@ pub(super) fn table(report: &Report<'_>, shown: Range<usize>) -> Table {
             plan.memory.total().to_string(),
             bar(plan),
             headroom(plan),
-            match plan.max_context {
-                0 => "-".to_owned(),
-                context => context.to_string(),
-            },
+            largest_context(report.model, plan),
             speeds.map_or("-".to_owned(), |s| range(s.shown())),
             quality::column(plan),
         ]);
     }
     table
+}
+
+/// The largest context that fits, if any does.
+pub(super) fn largest_context(model: &ModelSpec, plan: &Plan) -> String {
+    match plan.max_context {
+        0 => "-".to_owned(),
+        _ if !model.bounds_context() => "no limit".to_owned(),
+        context => context.to_string(),
+    }
 }
 
 /// What the rates of formats count.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::formats::{QUALITY, headroom};
+use super::formats::{QUALITY, headroom, largest_context};
 use super::quality;
 use super::range;
 use super::text::smallest;
@@ -184,10 +184,7 @@ fn row(model: &str, report: &Report<'_>, with_context: bool) -> [String; 12] {
         cells[4] = plan.file_bytes.to_string();
         cells[5] = plan.memory.total().to_string();
         cells[6] = headroom(plan);
-        cells[8] = match plan.max_context {
-            0 => "-".to_owned(),
-            context => context.to_string(),
-        };
+        cells[8] = largest_context(report.model, plan);
         cells[9] = speeds.map_or("-".to_owned(), |s| range(&s.decode.tokens_per_second));
         cells[10] = speeds.map_or("-".to_owned(), |s| {
             seconds(s.prefill.time_to_first_token.expected)

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use orinplan::dtype::Dtype;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::support::{caches, feed_forwards, gguf, planned, read};
+use super::support::{caches, feed_forwards, gguf, hugging_face, planned, read};
 
 /// A published model.
 #[derive(Deserialize)]
@@ -92,6 +93,65 @@ fn published_models_have_these_blocks_through_both_doors() {
     }
     let names: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names.len(), rows.len());
+}
+
+/// Some configurations state where windows are by a text of L (local) and G (global), with `layer_types` or without it.
+#[test]
+fn a_pattern_of_letters_says_which_blocks_have_windows() {
+    let config = config("EXAONE-4.0-32B");
+    let expected = planned(&config).layers;
+    let without_kinds = |pattern: &str| {
+        let mut config = config.clone();
+        config.as_object_mut().unwrap().remove("layer_types");
+        config["sliding_window_pattern"] = json!(pattern);
+        read(&hugging_face(config, Vec::new()))
+    };
+    assert_eq!(without_kinds("LLLG").unwrap().layers, expected);
+    assert_ne!(without_kinds("LG").unwrap().layers, expected);
+    for wrong in ["", "LLLX"] {
+        let error = without_kinds(wrong).unwrap_err().to_string();
+        assert!(error.contains("`sliding_window_pattern`"), "{error}");
+    }
+}
+
+/// The published gpt-oss-20b takes 13,761,264,768 bytes: its configuration says that experts are four-bit floats.
+#[test]
+fn a_configuration_says_that_experts_are_four_bit_floats() {
+    let mut config = config("gpt-oss-20b");
+    config["quantization_config"] = json!({"quant_method": "mxfp4"});
+    let model = planned(&config);
+    assert_eq!(model.prequantized.as_deref(), Some("mxfp4"));
+    assert_eq!(model.parameters, 20_914_757_184);
+    let experts = model.tensors.iter().filter(|t| t.dtype == Dtype::MXFP4);
+    assert_eq!(experts.count(), 3 * 24);
+    let bytes: u64 = model.tensors.iter().map(|t| t.stored_bytes.0).sum();
+    assert_eq!(bytes, 13_761_264_768);
+}
+
+/// MiniCPM-V 2.0 is a MiniCPM behind the class that 2.6 has as a Qwen 2.
+#[test]
+fn versions_of_a_class_that_are_not_known_are_refused() {
+    let mut config = json!({
+        "architectures": ["MiniCPMV"], "model_type": "minicpmv", "hidden_size": 2304, "intermediate_size": 5760,
+        "num_hidden_layers": 40, "num_attention_heads": 36, "num_key_value_heads": 36, "vocab_size": 122_753,
+        "scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 4096, "hidden_act": "silu", "tie_word_embeddings": false
+    });
+    let known = "`MiniCPMV` is known in versions 2.5, 2.6, 4.0 and 4.5";
+    for version in [Json::Null, json!("2.0"), json!(2.0)] {
+        config["version"] = version;
+        let error = read(&hugging_face(config.clone(), Vec::new())).unwrap_err();
+        assert!(error.to_string().starts_with(known), "{error}");
+    }
+    for (version, architecture) in [
+        (2.5, "llama"),
+        (2.6, "qwen2"),
+        (4.0, "llama"),
+        (4.5, "qwen3"),
+    ] {
+        config["version"] = json!(version);
+        assert_eq!(planned(&config).architecture, architecture);
+    }
 }
 
 /// A tied model that rotates three quarters of each head: 48 factors for a head of 128.

@@ -607,6 +607,42 @@ fn nemotron_h_dense() {
     });
 }
 
+const NANO_12B: &str = "M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M-";
+
+/// Nemotron Nano 12B v2 VL, whose class says nothing: that of its text part does. Where neither is known, the error names
+/// the class and not the known type inside.
+#[test]
+fn nemotron_h_inside_another_class() {
+    let (mut text, _) = nemotron([5120, 40, 8, 128, 80], NANO_12B);
+    add(
+        &mut text,
+        json!({"intermediate_size": 20_480, "mlp_hidden_act": "relu2", "layer_norm_epsilon": 1e-5,
+               "max_position_embeddings": 131_072}),
+    );
+    let wrapped = |text: &Json| {
+        json!({
+            "architectures": ["NemotronH_Nano_VL_V2"], "model_type": "NemotronH_Nano_VL_V2", "downsample_ratio": 0.5,
+            "force_image_size": 512, "patch_size": 16, "projector_hidden_size": 20_480, "vit_hidden_size": 1280,
+            "llm_config": text, "vision_config": {"architectures": ["RADIOModel"], "model_type": ""},
+        })
+    };
+    let model = read_config(&wrapped(&text)).expect("12B");
+    assert_eq!(model.architecture, "nemotron_h");
+    assert_eq!(model.parameters, 12_310_001_152); // published
+    let recurrent = model.layers.iter().filter(|l| l.mixer.recurrent.is_some());
+    assert_eq!((model.layers.len(), recurrent.count()), (62, 28));
+
+    add(
+        &mut text,
+        json!({"architectures": ["UnheardOfForCausalLM"]}),
+    );
+    let error = read_config(&wrapped(&text)).unwrap_err().to_string();
+    assert!(
+        error.contains("unknown architecture `NemotronH_Nano_VL_V2`"),
+        "{error}"
+    );
+}
+
 #[test]
 fn nemotron_h_with_experts() {
     let (mut config, mut gguf) = nemotron([2688, 32, 2, 64, 64], NANO);

@@ -176,33 +176,69 @@ pub(in super::super) fn feed_forward(
     })
 }
 
-/// Which blocks have a sliding window, as a function of their index: those of `layer_types` or of the per-block list of
-/// a GGUF if stated, else all but each `period`-th.
+/// How blocks with a sliding window lie among the others.
+enum Windowed {
+    /// One by one; a block behind the list has none.
+    Listed(Vec<bool>),
+    /// Again and again.
+    Cycle(Vec<bool>),
+    /// All but the last of so many; 0 leaves none out.
+    AllBut(u64),
+}
+
+impl Windowed {
+    /// As stated: by `layer_types`, which decides whatever else is there, or by the pattern, which is a text of L (local)
+    /// and G (global), a list of a GGUF for each block, or a period.
+    fn stated(hparams: &HParams<'_>, default_period: u64) -> Result<Windowed, ModelError> {
+        if let Some(types) = hparams.words("layer_types") {
+            let windowed = types.iter().map(|t| *t == "sliding_attention");
+            return Ok(Windowed::Listed(windowed.collect()));
+        }
+        let pattern = hparams.stated(Key::WindowPattern.hugging_face());
+        if let Some((name, letters)) = pattern.and_then(|(name, v)| Some((name, v.as_str()?))) {
+            let windowed = letters.chars().map(|letter| match letter {
+                'L' => Some(true),
+                'G' => Some(false),
+                _ => None,
+            });
+            let windowed: Option<Vec<bool>> = windowed.collect();
+            let windowed = windowed.filter(|cycle| !cycle.is_empty());
+            return windowed
+                .map(Windowed::Cycle)
+                .ok_or_else(|| ModelError::BadValue {
+                    key: name.to_owned(),
+                });
+        }
+        let numbers = hparams.numbers(Key::WindowPattern)?.unwrap_or_default();
+        Ok(match numbers.as_slice() {
+            [] => Windowed::AllBut(default_period),
+            [period] => Windowed::AllBut(*period),
+            list => Windowed::Listed(list.iter().map(|&n| n != 0).collect()),
+        })
+    }
+
+    /// Whether block `index` has a window.
+    fn has(&self, index: usize) -> bool {
+        match self {
+            Windowed::Listed(blocks) => blocks.get(index).copied().unwrap_or(false),
+            Windowed::Cycle(blocks) => blocks[index % blocks.len()],
+            Windowed::AllBut(0) => true,
+            Windowed::AllBut(period) => index as u64 % period < period - 1,
+        }
+    }
+}
+
+/// The sliding window of a block, as a function of its index: in the blocks that the configuration states, else in all
+/// but each `default_period`-th.
 ///
-/// A window of 0 means full attention. Source: `set_swa_pattern` of llama.cpp; a period of
-/// 0 or 1 in a file overrides the default.
+/// A window of 0 means full attention. Source: `set_swa_pattern` of llama.cpp (a period of 0 or 1 in a file overrides the
+/// default) and `conversion/exaone.py` for the text.
 pub(in super::super) fn sliding(
     hparams: &HParams<'_>,
     default_window: u64,
     default_period: u64,
 ) -> Result<impl Fn(usize) -> Result<Option<u64>, ModelError> + use<>, ModelError> {
     let window = hparams.get(Key::Window)?.unwrap_or(default_window);
-    let types = hparams
-        .words("layer_types")
-        .map(|types| types.iter().map(|t| *t == "sliding_attention").collect());
-    let stated = hparams.numbers(Key::WindowPattern)?;
-    let (listed, period): (Option<Vec<bool>>, u64) = match (types, stated) {
-        (Some(types), _) => (Some(types), 0),
-        (None, Some(list)) if list.len() > 1 => (Some(list.iter().map(|&n| n != 0).collect()), 0),
-        (None, Some(list)) => (None, list.first().copied().unwrap_or(default_period)),
-        (None, None) => (None, default_period),
-    };
-    Ok(move |index: usize| {
-        let windowed = match (&listed, period) {
-            (Some(list), _) => list.get(index).copied().unwrap_or(false),
-            (None, 0) => true,
-            (None, period) => index as u64 % period < period - 1,
-        };
-        Ok((windowed && window > 0).then_some(window))
-    })
+    let windowed = Windowed::stated(hparams, default_period)?;
+    Ok(move |index: usize| Ok((windowed.has(index) && window > 0).then_some(window)))
 }
