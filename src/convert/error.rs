@@ -80,12 +80,12 @@ pub enum ConvertError {
     VocabSize { size: u64, limit: u64 },
 
     #[error(
-        "{}no tokenizer found: put the model's tokenizer.json or tokenizer.model beside its config.json",
+        "{}no tokenizer found (neither tokenizer.json nor tokenizer.model); put the model's tokenizer beside its config.json",
         at(place)
     )]
     NoTokenizer { place: PathBuf },
     #[error(
-        "{}no vocabulary found: put the model's rwkv_vocab_v20230424.txt beside its config.json",
+        "{}no vocabulary found (rwkv_vocab_v20230424.txt); put the model's vocabulary beside its config.json",
         at(place)
     )]
     NoWorld { place: PathBuf },
