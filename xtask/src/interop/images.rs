@@ -28,6 +28,9 @@ const PAIRS: &[&str] = &[
     "idefics3",
     "minicpmv4_6",
     "minicpmv",
+    "internvl_hf",
+    "lfm2_vl",
+    "lfm2_vl_shallow",
 ];
 
 /// Images: width and height.

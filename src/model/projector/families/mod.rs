@@ -6,6 +6,7 @@ mod gemma4_audio;
 mod gemma4_unified;
 mod idefics3;
 mod internvl;
+mod lfm2;
 mod llava;
 mod minicpmv;
 mod qwen_vl;
@@ -24,6 +25,8 @@ const TABLE: &[&Family] = &[
     &qwen_vl::QWEN2_5,
     &qwen_vl::QWEN3,
     &internvl::INTERNVL,
+    &internvl::INTERNVL_HF,
+    &lfm2::LFM2,
     &llava::LLAVA,
     &minicpmv::MINICPMV,
     &resampler::RESAMPLER,
