@@ -110,7 +110,7 @@ KINDS = {
     "exaone4": (_byte_level, QWEN2, False), "exaone": (_byte_level, STARCODER, False),
     "falcon_h1": (_byte_level, LLAMA3, True), "granitehybrid": (_byte_level, STARCODER, False), "nemotron_h": (_byte_level, QWEN2, False),
     "nemotron_h_moe": (_byte_level, QWEN2, False), "mamba2": (_byte_level, GPT2, False), "lfm2moe": (_byte_level, LLAMA3, True),
-    "deepseek2": (_byte_level, QWEN2, False), "deepseek3": (_byte_level, QWEN2, False), "minicpm3": (_pieces, True),
+    "deepseek2": (_byte_level, QWEN2, False), "deepseek3": (_byte_level, QWEN2, False), "deepseek_ocr": (_byte_level, QWEN2, False), "minicpm3": (_pieces, True),
     "gemma": (_pieces, False), "cohere": (_byte_level, STARCODER, False), "ministral3": (_byte_level, LLAMA3, True),
     "glm": (_byte_level, LLAMA3, False), "gptneox": (_byte_level, GPT2, False), "hunyuan_dense": (_byte_level, QWEN2, False),
     "minicpm": (_pieces, True), "stablelm": (_byte_level, QWEN2, False), "arcee": (_byte_level, LLAMA3, True),

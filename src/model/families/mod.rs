@@ -83,6 +83,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &gpt_oss::GPT_OSS,
     &deepseek::DEEPSEEK2,
     &deepseek::DEEPSEEK3,
+    &deepseek::DEEPSEEK2_OCR,
     &deepseek::GLM4_MOE_LITE,
     &olmo::OLMO2,
     &olmo::OLMO3,
@@ -139,6 +140,11 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
 pub(super) static VARIANTS: &[Variant] = &[
     minicpm_v::QWEN3,
     minicpm_v::LLAMA,
+    Variant {
+        of: "deepseek2",
+        when: deepseek::has_no_latents,
+        arch: &deepseek::DEEPSEEK2_OCR,
+    },
     Variant {
         of: "nomic-bert",
         when: nomic_moe::routes,

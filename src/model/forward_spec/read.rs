@@ -243,7 +243,10 @@ fn rope(
     let window_base = positive(Number::WindowRopeBase)?;
     Ok(Rope {
         style: traits.rope,
-        dims: hparams.get(Key::RopeDim)?,
+        dims: match traits.whole_heads {
+            true => None,
+            false => hparams.get(Key::RopeDim)?,
+        },
         window_dims: hparams.get(Key::WindowRopeDim)?,
         base,
         window_base: window_base.or(traits.window_base).unwrap_or(base),

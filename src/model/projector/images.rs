@@ -157,7 +157,7 @@ pub(super) fn best_size(
     tiled(vision, tiles + 1, markers)
 }
 
-/// Pixels of a tile's side, and the least and most tiles of an image (`mtmd_image_preprocessor_lfm2`).
+/// Pixels of a tile's side, and the least and most tiles of an image.
 const TILE: u64 = 512;
 const TILES: std::ops::RangeInclusive<u64> = 2..=10;
 

@@ -14,7 +14,7 @@ use super::bench::Bench;
 use super::families::{self, Checkpoints, list};
 
 /// Records of small checkpoints.
-const PAIRS: &[&str] = &[
+pub(crate) const PAIRS: &[&str] = &[
     "gemma3",
     "gemma4",
     "gemma4_vision",

@@ -46,6 +46,13 @@ pub(super) fn model_types() -> Vec<&'static str> {
     types.copied().collect()
 }
 
+/// Each model type of the table with the name of its kind.
+pub(super) fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let types =
+        |family: &'static Family| family.model_types.iter().map(|kind| (family.name, *kind));
+    TABLE.iter().copied().flat_map(types)
+}
+
 /// The kind that the metadata of an `mmproj` names.
 pub(super) fn of_gguf(metadata: &Metadata) -> Option<&'static Family> {
     let keys = ["clip.projector_type", "clip.vision.projector_type"];
