@@ -266,6 +266,24 @@ families! {
     starcoder2 xlm_roberta
 }
 
+/// The converter gives it a template that joins messages; its own checkpoint has none.
+#[test]
+fn deepseek_ocr_has_a_chat_template() {
+    let text = fs::read_to_string(data("deepseek_ocr.json")).unwrap();
+    let described: Json = serde_json::from_str(&text).unwrap();
+    let listed: Vec<(String, Vec<usize>)> =
+        serde_json::from_value(described["tensors"].clone()).unwrap();
+    let scratch = Scratch::new();
+    let model = scratch.stored("model", &described["config"], stored(&listed));
+    let output = scratch.path("x.gguf");
+    quantize(&model, "bf16", &output, &[]);
+    let pairs = Written::read(&output).header.metadata.0;
+    let (key, template) = &pairs[1];
+    assert_eq!(key, "tokenizer.chat_template");
+    let joined = "{% for m in messages %}{{m['content']}}{% endfor %}";
+    assert_eq!(template, &Value::String(joined.to_owned()));
+}
+
 #[test]
 fn tokens_that_a_unified_gemma_never_writes_are_in_its_file() {
     let text = fs::read_to_string(data("gemma4_unified.json")).unwrap();

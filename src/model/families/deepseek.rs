@@ -172,6 +172,11 @@ pub(super) static DEEPSEEK2_OCR: Arch = Arch {
         ..FORWARD
     }),
     conversion: Some(Conversion {
+        // Checkpoints have none; one that has overrides it.
+        first: &[KeyRule::Text {
+            key: "tokenizer.chat_template",
+            text: "{% for m in messages %}{{m['content']}}{% endfor %}",
+        }],
         keys: &[
             COMMON,
             EXPERT_GROUPS,
