@@ -233,6 +233,8 @@ pub struct Sparse {
 pub(super) struct ArchTraits {
     pub norm: NormKind,
     pub rope: RopeStyle,
+    /// Whether halves turn in files whose positions have sections.
+    pub halves_with_sections: bool,
     /// Whether whole heads turn, whatever number is stated.
     pub whole_heads: bool,
     pub gated_feed_forward: bool,
@@ -317,6 +319,7 @@ pub(super) enum OutputScale {
 pub(super) const PLAIN: ArchTraits = ArchTraits {
     norm: NormKind::Rms,
     rope: RopeStyle::Neox,
+    halves_with_sections: false,
     whole_heads: false,
     gated_feed_forward: true,
     activation: Activation::Silu,

@@ -187,6 +187,16 @@ def _as_deepseek(source, target):
     return target
 
 
+def _as_glm(source, target):
+    """GLM-4.1V's text model as a GLM-4: a text has one position in all three sections."""
+    target = _text_only(source, target)
+    config = json.loads((target / "config.json").read_text())
+    config |= {"architectures": ["Glm4ForCausalLM"], "model_type": "glm4"}
+    del config["rope_parameters"]
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
 def _as_qwen(source, target):
     """DeepSeek-OCR's text model as a Qwen2 MoE without biases, the gate of whose shared expert is always half open."""
     config = json.loads((source / "config.json").read_text())
@@ -223,6 +233,8 @@ def expected(directory):
         source = directory
         if config["model_type"] in ("qwen2_vl", "qwen3_vl"):
             source = _as_plain_qwen(directory, Path(scratch))
+        elif config["model_type"] == "glm4v":
+            source = _as_glm(directory, Path(scratch))
         elif "text_config" in config:
             source = _text_only(directory, Path(scratch))
         elif "quantization_config" in config:

@@ -47,6 +47,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("hunyuan_dense", "hunyuan-dense"),
     ("deepseek3", "deepseek2"),
     ("deepseek_ocr", "deepseek2-ocr"),
+    ("glm4v", "glm4"),
     ("gpt_oss", "gpt-oss"),
     ("falcon_mamba", "mamba"),
     ("bamba", "granitehybrid"),

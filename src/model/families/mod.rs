@@ -88,6 +88,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &olmo::OLMO2,
     &olmo::OLMO3,
     &glm::GLM4,
+    &glm::GLM4V,
     &qwen_next::QWEN3NEXT,
     &qwen_next::QWEN35,
     &qwen_next::QWEN35MOE,
