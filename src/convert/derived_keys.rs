@@ -143,8 +143,9 @@ pub(super) fn derived(
             Ok(width.map(Value::U32))
         }
         Derived::UsedPositions => {
-            let context = u32::try_from(source.model.dims.context);
-            Ok(Some(Value::U32(context.unwrap_or(u32::MAX))))
+            let context = source.model.dims.context;
+            let stated = u32::try_from(context).unwrap_or(u32::MAX);
+            Ok((context > 0).then_some(Value::U32(stated)))
         }
         Derived::UnboundedContext => Ok(Some(Value::U32(1 << 20))),
         Derived::ExpertScores => expert_scores(source),

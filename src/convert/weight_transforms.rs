@@ -31,6 +31,15 @@ pub(super) fn change(
             WeightTransform::RotaryPairsOfHalf => {
                 change.rows = Some(rotary_pairs(tensor, source, 2));
             }
+            WeightTransform::RotaryHalvesOfHalf => {
+                let pairs = rotary_pairs(tensor, source, 2);
+                let (groups, members) = (pairs.members, pairs.groups);
+                change.rows = Some(Permutation {
+                    groups,
+                    members,
+                    ..pairs
+                });
+            }
             WeightTransform::Times(name) => {
                 let factor = source.float(&[name])?.ok_or_else(|| missing(&[name]))?;
                 change.factors.push(factor);

@@ -255,6 +255,7 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
         ));
     }
     let without = loader.has(LoaderRule::NoRope)
+        || loader.has(LoaderRule::WholeHeadsUnsaid)
         || loader.has(LoaderRule::RopeUnlessStated)
             && header.get(&own("rope.scaling.finetuned")) == Some(&Value::Bool(false));
     let turns = attention().any(|a| a.cache != Cache::Shared) && !without;

@@ -24,6 +24,8 @@ pub(super) struct Arch {
     pub forward: Option<ArchTraits>,
     /// The rule for its blocks.
     pub layers: fn(&HParams<'_>) -> Result<Vec<Layer>, ModelError>,
+    /// The tokens of the longest text that it was made for; 0 if that is not stated.
+    pub context: fn(&HParams<'_>) -> Result<u64, ModelError>,
     /// Rows at the beginning of its table of positions that no token uses.
     pub skipped_positions: fn(&HParams<'_>) -> Result<u64, ModelError>,
     /// Its tensors, in groups that architectures share.

@@ -302,6 +302,8 @@ pub enum WeightTransform {
     RotaryPairs,
     /// The same of the first half of each head, which alone turns.
     RotaryPairsOfHalf,
+    /// The other way round, of the first half of each head: from pairs to two halves.
+    RotaryHalvesOfHalf,
     /// Adds 1: the model multiplies by `1 + weight`, the runtime by the stored weight.
     AddOne,
     /// `-exp(x)`: the checkpoint stores the logarithm of a decay.

@@ -26,9 +26,7 @@ pub(super) fn dims_and_layers(
         hidden: hparams.need(Key::Hidden)?,
         vocab: hparams.or_zero(Key::Vocab)?,
         blocks: layers.len() as u64,
-        context: hparams
-            .or_zero(Key::Context)?
-            .saturating_sub((arch.skipped_positions)(hparams)?),
+        context: (arch.context)(hparams)?.saturating_sub((arch.skipped_positions)(hparams)?),
         per_layer_embedding: hparams.or_zero(Key::PerLayerDim)?,
         streams: hparams.get(Key::Streams)?.unwrap_or(1).max(1),
         experts,

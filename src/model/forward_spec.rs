@@ -233,6 +233,10 @@ pub struct Sparse {
 pub(super) struct ArchTraits {
     pub norm: NormKind,
     pub rope: RopeStyle,
+    /// Whether halves turn in files whose positions have sections.
+    pub halves_with_sections: bool,
+    /// Whether whole heads turn, whatever number is stated.
+    pub whole_heads: bool,
     pub gated_feed_forward: bool,
     pub activation: Activation,
     /// Whether token embeddings are multiplied by the square root of their width.
@@ -315,6 +319,8 @@ pub(super) enum OutputScale {
 pub(super) const PLAIN: ArchTraits = ArchTraits {
     norm: NormKind::Rms,
     rope: RopeStyle::Neox,
+    halves_with_sections: false,
+    whole_heads: false,
     gated_feed_forward: true,
     activation: Activation::Silu,
     scale_embedding: false,

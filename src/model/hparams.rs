@@ -50,6 +50,7 @@ rows! {
   | Hidden               ["hidden_size" "n_embd" "d_model" "dim"]                   "embedding_length"
   | Vocab                ["vocab_size"]                                             "vocab_size"
   | Context              ["max_position_embeddings" "n_ctx" "max_trained_positions" "n_positions" "max_sequence_length" "max_seq_len" "seq_length" "model_max_length"] "context_length"
+  | LongestText          ["model_max_length"]                                       "context_length"
   | Heads                ["num_attention_heads" "n_head" "num_heads" "n_heads"]     "attention.head_count"
   | KvHeads              ["num_key_value_heads" "n_head_kv" "n_kv_heads"]           "attention.head_count_kv"
   | HeadDim              ["head_dim" "attention_head_dim"]                          "attention.key_length"
@@ -419,7 +420,7 @@ fn is_unstated(value: &Json) -> bool {
 /// products with numbers of tokens saturate.
 fn limit(key: Key) -> u64 {
     match key {
-        Key::Context | Key::OriginalContext | Key::Vocab => 1 << 40,
+        Key::Context | Key::LongestText | Key::OriginalContext | Key::Vocab => 1 << 40,
         _ => 1 << 31,
     }
 }

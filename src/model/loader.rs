@@ -70,6 +70,8 @@ pub(super) enum LoaderRule {
     WholeBlock,
     /// The forward pass rotates whole heads, and aborts the program for another number of rotated elements.
     WholeHeads,
+    /// It rotates whole heads whatever number is stated.
+    WholeHeadsUnsaid,
     /// All norms are LayerNorms, and the epsilon of others is read and not used.
     LayerNorms,
     /// The forward pass has no rotary positions.

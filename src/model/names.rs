@@ -21,6 +21,8 @@ pub struct KnownArchitecture {
     pub name: &'static str,
     /// Classes of Hugging Face.
     pub classes: &'static [&'static str],
+    /// Names in `config.json`'s `model_type`.
+    pub model_types: &'static [&'static str],
     /// Whether a checkpoint is converted to a GGUF.
     pub converts: bool,
     /// Whether the decoder runs it.
@@ -32,6 +34,7 @@ pub fn known_architectures() -> impl Iterator<Item = KnownArchitecture> {
     Arch::all().map(|arch| KnownArchitecture {
         name: arch.name,
         classes: arch.classes,
+        model_types: arch.model_types,
         converts: arch.conversion.is_some(),
         decodes: arch.forward.is_some(),
     })

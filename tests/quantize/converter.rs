@@ -258,12 +258,30 @@ macro_rules! families {
 }
 
 families! {
-    apertus arcee baichuan bamba bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1
-    falcon_mamba gemma gemma4 gemma4_dense gemma4_moe gemma4_unified gemma_embedding glm glm4 gpt_oss gpt_oss_floats
+    apertus arcee baichuan bamba bert cohere cohere2 deepseek2 deepseek3 deepseek_ocr ernie4_5 ernie4_5_moe exaone exaone4
+    falcon_h1 falcon_mamba gemma gemma4 gemma4_dense gemma4_moe gemma4_unified gemma_embedding glm glm4 glm4v gpt_oss gpt_oss_floats
     gptneox granite granitehybrid granitemoe hunyuan_dense hunyuan_moe jamba kimi_linear lfm2moe mamba mamba2 minicpm
     minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe
     qwen2moe qwen2vl qwen3_embedding qwen3_reranker qwen3_reranker_head qwen3vl roberta rwkv7 seed_oss stablelm
     starcoder2 xlm_roberta
+}
+
+/// The converter gives it a template that joins messages; its own checkpoint has none.
+#[test]
+fn deepseek_ocr_has_a_chat_template() {
+    let text = fs::read_to_string(data("deepseek_ocr.json")).unwrap();
+    let described: Json = serde_json::from_str(&text).unwrap();
+    let listed: Vec<(String, Vec<usize>)> =
+        serde_json::from_value(described["tensors"].clone()).unwrap();
+    let scratch = Scratch::new();
+    let model = scratch.stored("model", &described["config"], stored(&listed));
+    let output = scratch.path("x.gguf");
+    quantize(&model, "bf16", &output, &[]);
+    let pairs = Written::read(&output).header.metadata.0;
+    let (key, template) = &pairs[1];
+    assert_eq!(key, "tokenizer.chat_template");
+    let joined = "{% for m in messages %}{{m['content']}}{% endfor %}";
+    assert_eq!(template, &Value::String(joined.to_owned()));
 }
 
 #[test]

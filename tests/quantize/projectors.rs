@@ -90,15 +90,12 @@ fn planned_alike(name: &str, file: &Path) {
     let written = Projector::of_gguf(&header.metadata, tensors.iter().enumerate()).unwrap();
     assert_eq!(written.family.name, stated.family.name);
     assert_eq!(written.audio, stated.audio, "{name}");
-    // InternVL's configuration alone leaves open which biases and norms there are.
-    if name != "internvl" {
-        assert_eq!(written.parameters(), stated.parameters(), "{name}");
-        assert_eq!(
-            written.bytes(Dtype::F16),
-            stated.bytes(Dtype::F16),
-            "{name}"
-        );
-    }
+    assert_eq!(written.parameters(), stated.parameters(), "{name}");
+    assert_eq!(
+        written.bytes(Dtype::F16),
+        stated.bytes(Dtype::F16),
+        "{name}"
+    );
     for (width, height) in [(56, 56), (100, 200), (640, 480), (1024, 768)] {
         let size = ImageSize { width, height };
         assert_eq!(written.image(size), stated.image(size), "{name} {size:?}");
@@ -238,6 +235,22 @@ fn internvl() {
     check("internvl");
 }
 
+#[test]
+fn internvl_of_transformers() {
+    check("internvl_hf");
+}
+
+#[test]
+fn lfm2_vl() {
+    check("lfm2_vl");
+}
+
+/// Without the last block and without a norm before the projection.
+#[test]
+fn lfm2_vl_up_to_the_last_block_but_one() {
+    check("lfm2_vl_shallow");
+}
+
 fn refused(model: &Path, scheme: &str) -> String {
     let args = [
         "quantize",
@@ -307,6 +320,24 @@ fn variants_that_llama_cpp_does_not_compute_are_refused_by_name() {
             "/vision_config/hidden_act",
             json!("relu"),
             "`hidden_act`",
+        ),
+        (
+            "internvl_hf",
+            "/vision_feature_layer",
+            json!(-2),
+            "`vision_feature_layer`",
+        ),
+        (
+            "lfm2_vl",
+            "/projector_bias",
+            json!(false),
+            "`projector_bias`",
+        ),
+        (
+            "lfm2_vl",
+            "/vision_feature_layer",
+            json!(-4),
+            "`vision_feature_layer`",
         ),
         (
             "llava_layers",

@@ -179,6 +179,21 @@ def glm4():
     return config, layers_of(config, lambda _: block)
 
 
+def glm4v():
+    """GLM-4.1V's text model: GLM-4's blocks, whose positions have three sections."""
+    config, tensors = glm4()
+    text = {key: value for key, value in config.items() if key != "architectures"} | {
+        "model_type": "glm4v_text", "rope_parameters": {
+            "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [4, 6, 6],
+        },
+    }
+    nested = {
+        "architectures": ["Glm4vForConditionalGeneration"], "model_type": "glm4v", "text_config": text,
+        "tie_word_embeddings": False,
+    }
+    return nested, [(name.replace("model.", "model.language_model.", 1), shape) for name, shape in tensors]
+
+
 def phi2():
     config = _layer_norm(plain(
         "PhiForCausalLM", "phi", inner=4 * HIDDEN, num_key_value_heads=HEADS, hidden_act="gelu_new",
@@ -382,5 +397,5 @@ def qwen3vl():
 
 ALL = (
     qwen2vl, qwen3vl, hunyuan_moe, phimoe, apertus, baichuan, baichuan_13b, ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
-    granitemoe, glm4, phi2, cohere2,
+    granitemoe, glm4, glm4v, phi2, cohere2,
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import checkpoints
@@ -186,6 +187,35 @@ def _as_deepseek(source, target):
     return target
 
 
+def _as_glm(source, target):
+    """GLM-4.1V's text model as a GLM-4: a text has one position in all three sections."""
+    target = _text_only(source, target)
+    config = json.loads((target / "config.json").read_text())
+    config |= {"architectures": ["Glm4ForCausalLM"], "model_type": "glm4"}
+    del config["rope_parameters"]
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def _as_qwen(source, target):
+    """DeepSeek-OCR's text model as a Qwen2 MoE without biases, the gate of whose shared expert is always half open."""
+    config = json.loads((source / "config.json").read_text())
+    config |= {
+        "architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", "num_experts": config["n_routed_experts"],
+        "shared_expert_intermediate_size": config["n_shared_experts"] * config["moe_intermediate_size"], "qkv_bias": False,
+        "norm_topk_prob": False, "mlp_only_layers": list(range(config["first_k_dense_replace"])), "decoder_sparse_step": 1,
+    }
+    (target / "config.json").write_text(json.dumps(config))
+    tensors = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        name = name.replace("shared_experts", "shared_expert")
+        tensors[name] = tensor * 2 if name.endswith("shared_expert.down_proj.weight") else tensor
+        if name.endswith("mlp.gate.weight"):
+            tensors[name.replace("mlp.gate.", "mlp.shared_expert_gate.")] = torch.zeros_like(tensor[:1])
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    return target
+
+
 def _scaled(model, config):
     """The weights of MiniCPM 3 with its scales in them."""
     depth = config["scale_depth"] / config["num_hidden_layers"] ** 0.5
@@ -203,6 +233,8 @@ def expected(directory):
         source = directory
         if config["model_type"] in ("qwen2_vl", "qwen3_vl"):
             source = _as_plain_qwen(directory, Path(scratch))
+        elif config["model_type"] == "glm4v":
+            source = _as_glm(directory, Path(scratch))
         elif "text_config" in config:
             source = _text_only(directory, Path(scratch))
         elif "quantization_config" in config:
@@ -211,6 +243,8 @@ def expected(directory):
             source = _as_granite(directory, Path(scratch))
         elif config["model_type"] == "minicpm3":
             source = _as_deepseek(directory, Path(scratch))
+        elif config["model_type"] == "deepseek_vl_v2":
+            source = _as_qwen(directory, Path(scratch))
         elif config["model_type"] == "baichuan":
             source = _as_llama_without_names(directory, Path(scratch))
         elif config["model_type"] == "exaone":

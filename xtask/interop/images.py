@@ -18,13 +18,14 @@ import vocabularies
 # The kind of each record's tokenizer, by a family that has it.
 TOKENIZERS = {
     "gemma3": "gemma3", "gemma4": "gemma4", "idefics3": "llama", "internvl": "qwen2", "qwen": "qwen2",
-    "llava": "llama", "minicpmv": "qwen2",
+    "lfm2": "lfm2", "llava": "llama", "minicpmv": "qwen2",
 }
 
 # Words that the library looks for in a vocabulary, by the beginning of a record's name.
 WORDS = {
     "minicpmv": ["<image>", "</image>", "<slice>", "</slice>"],
     "idefics3": ["\n\n", "<fake_token_around_image>", "<global-img>"],
+    "lfm2": ["<|image_start|>", "<|image_end|>", "<|img_thumbnail|>"],
 }
 
 _MARKER = b"<__media__>"

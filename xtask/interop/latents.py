@@ -1,5 +1,5 @@
 """Small checkpoints of families with latent attention: see checkpoints.py."""
-from parts import HEAD, HEADS, HIDDEN, TWO, layers_of, mlp, plain
+from parts import HEAD, HEADS, HIDDEN, TWO, attention, layers_of, mlp, plain
 
 QUERY, LATENT, ROTARY = 256, 64, 32
 
@@ -69,4 +69,17 @@ def minicpm3():
     return config, layers_of(config, lambda _: TWO + _attention() + mlp(256))
 
 
-ALL = (deepseek2, deepseek3, minicpm3)
+def deepseek_ocr():
+    """The text model of DeepSeek-OCR, which has no latents; its code is not in Transformers (expected.py)."""
+    none = {"q_lora_rank": None, "kv_lora_rank": None, "qk_nope_head_dim": 0, "qk_rope_head_dim": 0, "v_head_dim": 0}
+    config = plain(
+        "DeepseekOCRForCausalLM", "deepseek_vl_v2", 2, 512, **none, use_mla=False, n_routed_experts=4, num_experts_per_tok=2,
+        n_shared_experts=2, moe_intermediate_size=256, first_k_dense_replace=1, n_group=1, topk_group=1,
+        topk_method="greedy",
+    ) | {"num_key_value_heads": HEADS, "tie_word_embeddings": False}
+    routed = [("mlp.gate.weight", [4, HIDDEN])] + mlp(512, "mlp.shared_experts.")
+    routed += [tensor for i in range(4) for tensor in mlp(256, f"mlp.experts.{i}.")]
+    return config, layers_of(config, lambda i: TWO + attention(groups=HEADS) + (routed if i else mlp(512)))
+
+
+ALL = (deepseek2, deepseek3, deepseek_ocr, minicpm3)

@@ -3,13 +3,16 @@
 //!
 //! In: the table of architectures, `tests/data/converter/*.txt`, `xtask/interop/expected.json`. Out: Markdown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use orinplan::model::projector::known_projectors;
 use orinplan::model::{KnownArchitecture, known_architectures};
 use serde_json::Value;
+
+use crate::interop::images;
 
 const HEAD: &str = "# Architectures
 
@@ -19,11 +22,18 @@ of them, from a `config.json` and from a GGUF. `cargo xtask architectures` write
 - *converter*: a conversion is held to llama.cpp's converter, key by key and byte by byte (`tests/data/converter`).
 - *logits*: `cargo xtask interop` holds the decoder's logits to llama.cpp's on the same file in three formats, and those
   of llama.cpp on the converted file to Transformers'.
+- *images*: of models with images, the projector is held to the file that llama.cpp's converter (or script) writes, key
+  by key and byte by byte (`tests/data/projectors`), and `cargo xtask interop` gives llama.cpp's multimodal library the
+  pair: it loads, answers about images, makes the planned tokens of them and reserves the planned memory. *file* stands
+  for the first alone. Projectors are listed by `clip.projector_type` below, with the `model_type` in `config.json` of
+  the models that they belong to.
 - *loader*: `cargo xtask interop` holds which files are accepted to what llama.cpp loads. It does so for every
   architecture.
 
-| architecture | classes | plan | convert | decode |
-|---|---|---|---|---|
+A place that says *not checked* follows from the sources that the entry names, and from nothing else.
+
+| architecture | classes | plan | convert | decode | projector |
+|---|---|---|---|---|---|
 ";
 
 /// Families of the suite under other names than llama.cpp's, with these.
@@ -38,6 +48,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("falcon_h1", "falcon-h1"),
     ("hunyuan_dense", "hunyuan-dense"),
     ("deepseek3", "deepseek2"),
+    ("deepseek_ocr", "deepseek2-ocr"),
+    ("glm4v", "glm4"),
     ("gpt_oss", "gpt-oss"),
     ("falcon_mamba", "mamba"),
     ("bamba", "granitehybrid"),
@@ -77,7 +89,7 @@ fn place() -> PathBuf {
 }
 
 fn table() -> anyhow::Result<String> {
-    let (converted, run) = (converted()?, run()?);
+    let (converted, run, checked) = (converted()?, run()?, checked()?);
     let mut rows: Vec<KnownArchitecture> = known_architectures().collect();
     rows.sort_by_key(|row| (row.name, row.classes));
     let lines = rows.iter().map(|row| {
@@ -92,14 +104,63 @@ fn table() -> anyhow::Result<String> {
             .to_owned()
         };
         format!(
-            "| `{}` | {} | loader | {} | {} |\n",
+            "| `{}` | {} | loader | {} | {} | {} |\n",
             row.name,
             row.classes.join(", "),
             does(row.converts, &converted, "converter"),
             does(row.decodes, &run, "logits"),
+            beside(row, &checked),
         )
     });
-    Ok(HEAD.to_owned() + &lines.collect::<String>() + &coverage(&rows)?)
+    let lines: String = lines.collect();
+    Ok([HEAD, &lines, &projectors(&checked), &coverage(&rows)?].concat())
+}
+
+/// The projectors of models that are no wrappers of text models of any architecture, with what they were checked against.
+fn beside(row: &KnownArchitecture, checked: &BTreeMap<String, &str>) -> String {
+    let sees = |class: &&str| class.ends_with("ForConditionalGeneration");
+    if !row.classes.iter().any(sees) {
+        return String::new();
+    }
+    let own = known_projectors().filter(|(_, kind)| row.model_types.contains(kind));
+    let found = own.map(|(_, kind)| format!("`{kind}` {}", against(checked, kind)));
+    found.collect::<Vec<_>>().join(", ")
+}
+
+fn against<'a>(checked: &BTreeMap<String, &'a str>, model_type: &str) -> &'a str {
+    checked.get(model_type).copied().unwrap_or("not checked")
+}
+
+/// What the projectors of each `model_type` were checked against: records of a converter's files, and of those the pairs that
+/// the suite puts before the multimodal library.
+fn checked() -> anyhow::Result<BTreeMap<String, &'static str>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(root().join("tests/data/projectors"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "json") {
+            let described: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+            let kind = described["config"]["model_type"].as_str();
+            let kind = kind.with_context(|| path.display().to_string())?.to_owned();
+            let record = path.file_stem().unwrap_or_default().to_string_lossy();
+            let seen = images::PAIRS.contains(&record.as_ref());
+            let known = found.entry(kind).or_insert("file");
+            if seen {
+                *known = "file and images";
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The table of projectors.
+fn projectors(checked: &BTreeMap<String, &str>) -> String {
+    let mut rows: Vec<(&str, &str)> = known_projectors().collect();
+    rows.sort_unstable();
+    let line = |&(name, kind): &(&str, &str)| {
+        format!("| `{name}` | `{kind}` | {} |\n", against(checked, kind))
+    };
+    let lines: String = rows.iter().map(line).collect();
+    format!("\n## Projectors\n\n| projector | models | checked |\n|---|---|---|\n{lines}")
 }
 
 /// How many of the wanted models the program plans, converts and decodes, and which of them it does not know.
@@ -125,6 +186,7 @@ Of {} wanted models (`xtask/wanted.txt`: what is run on Jetson boards, and the c
 
 - Not planned: {}.
 - Not converted: {}.
+- Not decoded: {}.
 ",
         models.len(),
         entries.len(),
@@ -132,6 +194,7 @@ Of {} wanted models (`xtask/wanted.txt`: what is run on Jetson boards, and the c
         count(|entry| entry.decodes),
         without(|_| true),
         without(|entry| entry.converts),
+        without(|entry| entry.decodes),
     ))
 }
 

@@ -12,7 +12,7 @@ use super::loader_keys::{
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule};
 use crate::model::forward_spec::{ArchTraits, NormKind, PLAIN, RopeStyle, RotatedBlocks};
-use crate::model::hparams::Number;
+use crate::model::hparams::{Key, Number};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, read};
 use crate::model::role::TensorRole as R;
 
@@ -58,6 +58,11 @@ pub(super) static COHERE: Arch = Arch {
         rope: RopeStyle::Norm,
         ..PLAIN
     }),
+    // Its positions are stated for the code that was published first; it was trained on more.
+    context: |hparams| match hparams.get(Key::LongestText)? {
+        Some(tokens) => Ok(tokens),
+        None => hparams.or_zero(Key::Context),
+    },
     tensors: &[EMBEDDING_AND_HEAD, ONE_NORM, ATTENTION, GATED_FFN],
     conversion: Some(Conversion {
         keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, SCALE_OF_LOGITS],
@@ -75,6 +80,7 @@ pub(super) static COHERE: Arch = Arch {
 const LOGIT_SCALE: &[LoaderKeys] = &[read(ValueForm::Float, &["logit_scale"])];
 
 const SCALE_OF_LOGITS: &[KeyRule] = &[
+    KeyRule::Derived(Derived::UsedPositions),
     KeyRule::Number(Number::LogitScale),
     KeyRule::Derived(Derived::NoRopeScaling),
 ];

@@ -7,6 +7,7 @@ mod tensors;
 
 use crate::model::arch::Arch;
 use crate::model::conversion::{WeightRule, WeightTransform};
+use crate::model::hparams::Key;
 use crate::model::loader::Loader;
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
@@ -22,6 +23,7 @@ pub(super) const USUAL: Arch = Arch {
     model_types: &[],
     forward: None,
     layers: uniform,
+    context: |hparams| hparams.or_zero(Key::Context),
     skipped_positions: |_| Ok(0),
     tensors: &[],
     conversion: None,

@@ -158,6 +158,71 @@ pub(super) static GLM4_MOE_LITE: Arch = Arch {
     ..DEEPSEEK3
 };
 
+/// DeepSeek-OCR's text model: the same without latents, with whole heads of queries, keys and values, whose halves turn
+/// together.
+pub(super) static DEEPSEEK2_OCR: Arch = Arch {
+    name: "deepseek2-ocr",
+    classes: &["DeepseekOCRForCausalLM"],
+    model_types: &[],
+    forward: Some(ArchTraits {
+        rope: RopeStyle::Neox,
+        attention_scale: PLAIN.attention_scale,
+        sigmoid_of: None,
+        whole_heads: true,
+        ..FORWARD
+    }),
+    conversion: Some(Conversion {
+        // Checkpoints have none; one that has overrides it.
+        first: &[KeyRule::Text {
+            key: "tokenizer.chat_template",
+            text: "{% for m in messages %}{{m['content']}}{% endfor %}",
+        }],
+        keys: &[
+            COMMON,
+            EXPERT_GROUPS,
+            &[KeyRule::Derived(Derived::ExpertScores)],
+            FILE_TYPE,
+            &[
+                KeyRule::count(Key::LeadingDense).or(|_| Some(0)),
+                VOCAB,
+                KeyRule::count(Key::ExpertFfn),
+                KeyRule::count(Key::SharedExperts),
+                KeyRule::Number(Number::ExpertScale),
+                KeyRule::Derived(Derived::NormalizedShares),
+                KeyRule::count(Key::RopeDim),
+            ],
+        ],
+        ..Conversion::USUAL
+    }),
+    layers: uniform,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        GATED_FFN,
+        EXPERTS,
+        SHARED_EXPERT,
+    ],
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_EXPERT_WIDTH, LEADING_DENSE, SHARED_KEYS],
+        rules: &[LoaderRule::Routed, LoaderRule::WholeHeadsUnsaid],
+        ..Loader::USUAL
+    },
+    ..USUAL
+};
+
+/// Whether a configuration says that there are no latents.
+pub(super) fn has_no_latents(hparams: &HParams<'_>) -> bool {
+    hparams.json("use_mla").and_then(|flag| flag.as_bool()) == Some(false)
+}
+
+const SHARED_KEYS: &[LoaderKeys] = &[
+    needed(ValueForm::Count, &["expert_shared_count"]),
+    read(ValueForm::Count, &["expert_gating_func"]),
+    read(ValueForm::Float, &["expert_weights_scale"]),
+    read(ValueForm::Flag, &["expert_weights_norm"]),
+];
+
 const ROUTER_CORRECTION: &[TensorRow] = &[TensorRow::bias(
     R::FfnRouterBias,
     &["layers.{}.mlp.gate.e_score_correction_bias"],

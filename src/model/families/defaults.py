@@ -26,6 +26,7 @@ rope_parameters rope_theta tie_word_embeddings use_bias use_conv_bias""".split()
 # Their classes stand beside published weights; all of them inherit this from `PretrainedConfig`.
 REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["exaone", "minicpm", "minicpm3", "nomic_bert"]}
 REMOTE["baichuan"] = {"tie_word_embeddings": False}  # its own class says so
+REMOTE["deepseek_vl_v2"] = {"rms_norm_eps": 1e-06, "tie_word_embeddings": False}
 REMOTE["rwkv7"] = {"tie_word_embeddings": False}
 # Read nowhere for these types: their windows are off unless `use_sliding_window` is on, or off in llama.cpp.
 INERT = {(kind, "sliding_window") for kind in TYPES if kind.startswith(("mistral", "ministral3", "qwen", "smollm3"))}

@@ -1,4 +1,4 @@
-//! GLM-4 and GLM-Edge: a fused gate and up projection. GLM-4 of 0414 has four norms.
+//! GLM-4 and GLM-Edge: a fused gate and up projection. GLM-4 of 0414 and GLM-4.1V have four norms.
 //!
 //! Sources: `modeling_glm.py`, `modeling_glm4.py` of Transformers; `src/models/chatglm.cpp`, `glm4.cpp`, `conversion/chatglm.py` and
 //! `glm.py` of llama.cpp.
@@ -7,10 +7,24 @@ use super::common::*;
 use super::keys::*;
 use super::loader_keys::RMS_NORM;
 use crate::model::arch::{Arch, TensorRow};
-use crate::model::conversion::{Conversion, Derived, KeyRule, SpecialToken};
+use crate::model::conversion::{
+    Conversion, Derived, KeyRule, SpecialToken, WeightRule, WeightTransform,
+};
 use crate::model::forward_spec::{ArchTraits, PLAIN, RopeStyle};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, SECTIONS, ValueForm, read};
 use crate::model::role::TensorRole as R;
+
+const CONVERSION: Conversion = Conversion {
+    keys: &[
+        COMMON,
+        HEAD_DIM_IF_STATED,
+        FILE_TYPE,
+        &[KeyRule::Derived(Derived::RopeDims(0.5))],
+    ],
+    pre_tokenizer: Some("glm4"),
+    special_tokens: GLM_TOKENS,
+    ..Conversion::USUAL
+};
 
 pub(super) static GLM4: Arch = Arch {
     name: "glm4",
@@ -18,20 +32,11 @@ pub(super) static GLM4: Arch = Arch {
     model_types: &["glm4"],
     forward: Some(ArchTraits {
         rope: RopeStyle::Norm,
+        halves_with_sections: true,
         ..PLAIN
     }),
     tensors: &[EMBEDDING_AND_HEAD, NORMS, ATTENTION, QKV_BIAS, FUSED_FFN],
-    conversion: Some(Conversion {
-        keys: &[
-            COMMON,
-            HEAD_DIM_IF_STATED,
-            FILE_TYPE,
-            &[KeyRule::Derived(Derived::RopeDims(0.5))],
-        ],
-        pre_tokenizer: Some("glm4"),
-        special_tokens: GLM_TOKENS,
-        ..Conversion::USUAL
-    }),
+    conversion: Some(CONVERSION),
     loader: Loader {
         keys: &[RMS_NORM, OPTIONAL_SECTIONS],
         rules: &[LoaderRule::BlocksAhead, LoaderRule::NeedsBlocksAhead],
@@ -117,6 +122,28 @@ const GLM_KEYS: &[KeyRule] = &[
     },
     ROPE_BASE,
 ];
+
+/// GLM-4.1V's text model. Neighbours of a head turn together, and llama.cpp turns halves by a time, a height and a width: the
+/// converter reorders what turns.
+pub(super) static GLM4V: Arch = Arch {
+    classes: &["Glm4vForConditionalGeneration"],
+    model_types: &["glm4v", "glm4v_text"],
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        NORMS,
+        ATTENTION,
+        ALWAYS_QKV_BIAS,
+        FUSED_FFN,
+    ],
+    conversion: Some(Conversion {
+        weights: &[WeightRule {
+            roles: &[R::AttnQ, R::AttnK],
+            transform: WeightTransform::RotaryHalvesOfHalf,
+        }],
+        ..CONVERSION
+    }),
+    ..GLM4
+};
 
 const OPTIONAL_SECTIONS: &[LoaderKeys] = &[read(ValueForm::Sections, &[SECTIONS])];
 

@@ -3,13 +3,13 @@
 //! In: an entry of the table, and hyperparameters. Out: a [`ForwardSpec`].
 
 use super::{
-    Activation, ArchTraits, AttentionScale, ForwardSpec, NormKind, OutputScale, Rope,
+    Activation, ArchTraits, AttentionScale, ForwardSpec, NormKind, OutputScale, Rope, RopeStyle,
     RotatedBlocks, Routing, Scores, Temperature, Xielu, Yarn,
 };
 use crate::gguf::Value;
 use crate::model::ModelError;
 use crate::model::hparams::{HParams, Key, Number};
-use crate::model::loader::{NORMED_STEPS, PARALLEL, XIELU};
+use crate::model::loader::{NORMED_STEPS, PARALLEL, SECTIONS, XIELU};
 
 /// The forward pass of a GGUF.
 ///
@@ -242,8 +242,15 @@ fn rope(
     let scale = 1.0 / factor;
     let window_base = positive(Number::WindowRopeBase)?;
     Ok(Rope {
-        style: traits.rope,
-        dims: hparams.get(Key::RopeDim)?,
+        style: if traits.halves_with_sections && has_sections(hparams) {
+            RopeStyle::Neox
+        } else {
+            traits.rope
+        },
+        dims: match traits.whole_heads {
+            true => None,
+            false => hparams.get(Key::RopeDim)?,
+        },
         window_dims: hparams.get(Key::WindowRopeDim)?,
         base,
         window_base: window_base.or(traits.window_base).unwrap_or(base),
@@ -266,6 +273,17 @@ fn rope(
 }
 
 /// In most architectures whether a model was trained with scaled positions; in some whether it has positions.
+/// Whether positions have several numbers, as llama.cpp tells it (`use_mrope`).
+fn has_sections(hparams: &HParams<'_>) -> bool {
+    match hparams.metadata(SECTIONS) {
+        Some(Value::Array(sections)) => {
+            let mut first = sections.iter().take(2).map(Value::as_u64);
+            sections.len() >= 2 && first.all(|n| n.is_some_and(|n| n > 0))
+        }
+        _ => false,
+    }
+}
+
 const FINETUNED: &str = "rope.scaling.finetuned";
 
 fn positive_count(hparams: &HParams<'_>, key: Key) -> Option<u64> {

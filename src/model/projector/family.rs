@@ -167,6 +167,8 @@ pub enum Positions {
     LookedUp(u64),
     /// A table that is brought to the size of the image.
     Resized,
+    /// The same, without the rotation that such kinds have beside it.
+    Interpolated,
     /// The rotation of queries and keys alone.
     Rotated,
 }
@@ -176,7 +178,7 @@ pub enum Positions {
 pub enum Head {
     /// The patches of a token beside each other, then one matrix.
     Shuffle,
-    /// The same with a norm and two matrices.
+    /// The same with two matrices, and a norm before them in files that have one.
     ShuffleMlp,
     /// The mean of the patches of a token, a norm, and one matrix, which is transposed in each pass if `transposed`.
     Pool {

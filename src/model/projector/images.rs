@@ -157,6 +157,61 @@ pub(super) fn best_size(
     tiled(vision, tiles + 1, markers)
 }
 
+/// Pixels of a tile's side, and the least and most tiles of an image.
+const TILE: u64 = 512;
+const TILES: std::ops::RangeInclusive<u64> = 2..=10;
+
+/// Tokens of an image that is not cut.
+const UNCUT: (u64, u64) = (64, 256);
+
+/// An image of any shape between 64 and 256 tokens; one that is more than twice as large is cut into tiles, with a view of
+/// the whole behind them. Two markers stand around all of it, and one before each picture of an image that is cut.
+pub(super) fn whole_or_tiles(vision: &Vision, size: ImageSize) -> EncodedImage {
+    let whole = whole(vision, size, UNCUT, 2);
+    let side = vision.token_side();
+    let rounded = |pixels: u64| {
+        let times = (pixels as f64 / side as f64).round_ties_even() as u64;
+        times.saturating_mul(side).max(vision.patch)
+    };
+    if rounded(size.width).saturating_mul(rounded(size.height)) <= 2 * UNCUT.1 * side * side {
+        return whole;
+    }
+    let (columns, rows) = nearest_grid(size);
+    let tiles = columns * rows;
+    let tile = ImageSize {
+        width: TILE,
+        height: TILE,
+    };
+    let each = (TILE / side) * (TILE / side);
+    EncodedImage {
+        tokens: tiles.saturating_mul(each).saturating_add(whole.tokens),
+        markers: 2 + tiles + 1,
+        pictures: [vec![(tile, tiles)], whole.pictures].concat(),
+    }
+}
+
+/// The grid whose shape is nearest to that of the image; of two that are as near, the larger one if the image has more than
+/// half of its pixels.
+fn nearest_grid(size: ImageSize) -> (u64, u64) {
+    let most = *TILES.end();
+    let all = (1..=most).flat_map(|columns| (1..=most).map(move |rows| (columns, rows)));
+    let mut grids: Vec<(u64, u64)> = all
+        .filter(|(columns, rows)| TILES.contains(&(columns * rows)))
+        .collect();
+    grids.sort_by_key(|(columns, rows)| columns * rows);
+    let ratio = size.width as f32 / size.height as f32;
+    let area = size.width.saturating_mul(size.height) as f32;
+    let mut best = ((1, 1), f32::MAX);
+    for (columns, rows) in grids {
+        let off = (ratio - columns as f32 / rows as f32).abs();
+        let half = 0.5 * (TILE * TILE * columns * rows) as f32;
+        if off < best.1 || off == best.1 && area > half {
+            best = ((columns, rows), off);
+        }
+    }
+    best.0
+}
+
 /// The sizes of `least` to `most` tiles in any shape.
 pub(super) fn tile_grids(vision: &Vision) -> impl Iterator<Item = (u64, u64)> {
     let (least, most) = vision.tiles;

@@ -117,6 +117,11 @@ pub enum ProjectorError {
     },
 }
 
+/// llama.cpp's name of each known kind of projector, with a `model_type` of the models that it belongs to.
+pub fn known_projectors() -> impl Iterator<Item = (&'static str, &'static str)> {
+    families::known()
+}
+
 impl Projector {
     /// The projector of a Hugging Face checkpoint with these `stored` weights, or of its configuration alone if there
     /// are none.

@@ -23,8 +23,8 @@ pub struct ProjectorRow {
     pub taken: Taken,
     /// The precision that it is kept in.
     pub kept: Kept,
-    /// Whether a checkpoint may be without it.
-    pub optional: bool,
+    /// Whether a checkpoint may be without it, and if it may, whether its configuration says that it has it.
+    pub optional: Option<bool>,
 }
 
 /// What of a stored tensor goes into one of a GGUF.
@@ -88,7 +88,7 @@ impl ProjectorRow {
             shape: shape.to_vec(),
             taken: Taken::All,
             kept: Kept::Matrix,
-            optional: false,
+            optional: None,
         }
     }
 
@@ -169,10 +169,10 @@ impl ProjectorRow {
         ProjectorRow { kept, ..self }
     }
 
-    /// The same, which a checkpoint may be without.
-    pub fn optional(self) -> ProjectorRow {
+    /// The same, which a checkpoint may be without, and which is `expected` by its configuration or not.
+    pub fn optional(self, expected: bool) -> ProjectorRow {
         ProjectorRow {
-            optional: true,
+            optional: Some(expected),
             ..self
         }
     }
@@ -209,8 +209,8 @@ pub(super) fn resolve(
         let weight = row.from.iter().find_map(|name| by_name.get(name).copied());
         let weight = match weight {
             None if matches!(row.taken, Taken::Sines(_)) => None,
-            None if stored.is_empty() && !row.optional => None,
-            None if row.optional => continue,
+            None if stored.is_empty() && row.optional != Some(false) => None,
+            None if row.optional.is_some() => continue,
             None => {
                 let name = row.from.into_iter().next().unwrap_or_default();
                 return Err(ProjectorError::Missing { name });

@@ -45,6 +45,12 @@ pub struct Vision {
     pub feature_blocks: Vec<u64>,
     /// A class token stands beside the patches, in kinds whose encoders may have one.
     pub has_class_token: bool,
+    /// Queries, keys and values have biases, in kinds whose encoders may have none.
+    pub attention_bias: bool,
+    /// Queries and keys are normed, in kinds whose encoders may leave that out.
+    pub attention_norm: bool,
+    /// A norm stands before the matrices of the projection, in kinds that may have none.
+    pub projection_norm: bool,
     /// Beside each matrix of its blocks stand bounds of what goes in and what comes out.
     pub clipped: bool,
     /// The pooled patches are shifted and scaled.
@@ -118,7 +124,7 @@ impl Vision {
         // A table of two axes has two matrices.
         let positions =
             shape("v.position_embd.weight").and_then(|s| s.iter().rev().nth(1).copied());
-        let projection = ["mm.0.weight", "mm.model.mlp.1.weight"];
+        let projection = ["mm.0.weight", "mm.1.weight", "mm.model.mlp.1.weight"];
         let projection = projection
             .iter()
             .find_map(|name| shape(name)?.first().copied());
@@ -152,6 +158,9 @@ impl Vision {
             merger_block: list("wa_layer_indexes").and_then(|list| list.first().copied()),
             feature_blocks: list("feature_layer").unwrap_or_default(),
             has_class_token: shape("v.class_embd").is_some(),
+            attention_bias: shape("v.blk.0.attn_q.bias").is_some(),
+            projection_norm: shape("mm.input_norm.weight").is_some(),
+            attention_norm: shape("v.blk.0.attn_q_norm.weight").is_some(),
             clipped: shape("v.blk.0.attn_q.input_max").is_some(),
             standardized: shape("v.std_bias").is_some(),
         })

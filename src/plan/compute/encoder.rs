@@ -181,7 +181,7 @@ impl Pass<'_> {
         let pixels = self.picture.width * self.picture.height;
         let mut raw = graph.input(f32_bytes(3 * pixels, self.batch));
         let mut positions = match encoder.positions {
-            Positions::Table => None,
+            Positions::Table | Positions::Interpolated => None,
             Positions::LookedUp(tables) => Some(graph.input(4 * tables * self.rows())),
             // A time, a height, a width, and one more.
             Positions::Resized | Positions::Rotated => Some(graph.input(16 * self.rows())),
@@ -328,12 +328,18 @@ impl Pass<'_> {
                     stream = graph.in_place(&[stream, rows]);
                 }
             }
-            (Positions::Resized, _) => {
+            (Positions::Resized | Positions::Interpolated, _) => {
                 let side = self.vision().image / self.vision().patch;
                 let patch = self.vision().patch;
                 let own = self.picture.width / patch == side && self.picture.height / patch == side;
                 let mut table = graph.store(&[]);
-                for _ in 0..if own { 2 } else { 4 } {
+                // Brought to the size, which is two steps; put in the order of tokens, which is two more.
+                let ordered = if encoder.positions == Positions::Resized {
+                    2
+                } else {
+                    0
+                };
+                for _ in 0..ordered + if own { 0 } else { 2 } {
                     table = graph.own(all, &[table]);
                 }
                 stream = graph.in_place(&[stream, table]);
@@ -542,11 +548,16 @@ impl Pass<'_> {
                 self.mapped(graph, rows)
             }
             Head::ShuffleMlp => {
-                let without_class = graph.own(patches, &[stream]);
-                let columns = graph.own(patches, &[without_class]);
-                let rows = graph.own(patches, &[columns]);
-                let normed = graph.own(patches, &[rows]);
-                self.mlp(graph, normed, vision.projection)
+                let mut rows = stream;
+                // Without the class token; then as columns, and as rows.
+                for _ in 0..if self.has_class_token() { 3 } else { 2 } {
+                    rows = graph.own(patches, &[rows]);
+                }
+                let mut norms = ["mm.model.mlp.0.weight", "mm.input_norm.weight"].iter();
+                if norms.any(|norm| self.has(norm)) {
+                    rows = graph.own(patches, &[rows]);
+                }
+                self.mlp(graph, rows, vision.projection)
             }
             Head::Pool { .. } => {
                 let planes = graph.own(patches, &[stream]);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use orinplan::dtype::Dtype;
+use orinplan::model::Projector;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -35,6 +36,8 @@ struct Expected {
     tensors: usize,
     caches: String,
     feed_forwards: String,
+    /// Weights of its projector, where all of what is published is in it.
+    projector: Option<u64>,
 }
 
 fn table() -> Vec<Published> {
@@ -71,12 +74,14 @@ fn published_models_have_these_blocks_through_both_doors() {
     let rows = table();
     for row in &rows {
         let model = planned(&row.config);
+        let projector = model.projector.as_ref().map(Projector::parameters);
         let found = Expected {
             architecture: model.architecture.clone(),
             parameters: model.parameters,
             tensors: model.tensors.len(),
             caches: caches(&model),
             feed_forwards: feed_forwards(&model),
+            projector: row.expected.projector.and(projector),
         };
         assert_eq!(found, row.expected, "{}", row.name);
 
@@ -221,4 +226,42 @@ fn starcoder2_needs_the_biases_of_its_norms() {
         let names_it = told.is_some_and(|told| told.contains(&format!("`{missing}` is missing")));
         assert_eq!(names_it, needed, "{missing}");
     }
+}
+
+/// The hub counts 450,822,656 weights: those of LFM2-350M, 354,483,968, and the projector's.
+#[test]
+fn lfm2_vl_450m_has_all_weights_that_are_published() {
+    let text = json!({
+        "architectures": ["Lfm2ForCausalLM"], "model_type": "lfm2", "hidden_size": 1024, "block_ff_dim": 6656,
+        "block_auto_adjust_ff_dim": true, "block_ffn_dim_multiplier": 1.0, "block_multiple_of": 256,
+        "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 65536,
+        "max_position_embeddings": 128000, "conv_L_cache": 3, "conv_bias": false, "norm_eps": 1e-5,
+        "full_attn_idxs": [2, 5, 8, 10, 12, 14], "rope_theta": 1000000.0
+    });
+    let vision = json!({
+        "model_type": "siglip2_vision_model", "hidden_size": 768, "intermediate_size": 3072,
+        "num_hidden_layers": 12, "num_attention_heads": 12, "num_patches": 256, "patch_size": 16,
+        "layer_norm_eps": 1e-6, "vision_use_head": false
+    });
+    let model = planned(&json!({
+        "architectures": ["Lfm2VlForConditionalGeneration"], "model_type": "lfm2-vl", "downsample_factor": 2,
+        "projector_hidden_size": 2560, "text_config": text, "vision_config": vision
+    }));
+    assert_eq!(model.parameters, 354_483_968);
+    let projector = model.projector.unwrap();
+    assert_eq!(projector.parameters(), 450_822_656 - 354_483_968);
+}
+
+/// A configuration of DeepSeek 2 that says it has no latents is not one whose latents are missing.
+#[test]
+fn deepseek_2_without_latents_is_planned_with_whole_heads() {
+    let config = config("DeepSeek-OCR");
+    let mut text = config["language_config"].clone();
+    text["model_type"] = json!("deepseek_v2");
+    let model = planned(&text);
+    assert_eq!(model.architecture, "deepseek2-ocr");
+    assert_eq!(model.layers, planned(&config).layers);
+    text["use_mla"] = json!(true);
+    let error = read(&super::support::hugging_face(text, Vec::new())).unwrap_err();
+    assert!(error.to_string().contains("kv_lora_rank"), "{error}");
 }

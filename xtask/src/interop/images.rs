@@ -14,7 +14,7 @@ use super::bench::Bench;
 use super::families::{self, Checkpoints, list};
 
 /// Records of small checkpoints.
-const PAIRS: &[&str] = &[
+pub(crate) const PAIRS: &[&str] = &[
     "gemma3",
     "gemma4",
     "gemma4_vision",
@@ -28,6 +28,9 @@ const PAIRS: &[&str] = &[
     "idefics3",
     "minicpmv4_6",
     "minicpmv",
+    "internvl_hf",
+    "lfm2_vl",
+    "lfm2_vl_shallow",
 ];
 
 /// Images: width and height.

@@ -16,7 +16,7 @@ pub(crate) mod environment;
 mod families;
 mod gguf_file;
 mod hub;
-mod images;
+pub(crate) mod images;
 mod lines;
 mod llama_cpp;
 mod options;

@@ -178,7 +178,11 @@ fn block(audio: &Audio, block: u64) -> Vec<ProjectorRow> {
             &[head],
         );
         let row = row.taken(Taken::Softplus);
-        rows.push(if is_optional { row.optional() } else { row });
+        rows.push(if is_optional {
+            row.optional(false)
+        } else {
+            row
+        });
     }
     rows
 }

@@ -1,4 +1,5 @@
-//! InternVL: a ViT with a class token, whose patches are merged and mapped by a norm and two matrices.
+//! InternVL: a ViT with a class token, whose patches are merged and mapped by a norm and two matrices. Its checkpoints come
+//! in two forms: with the code beside them, and of Transformers' own class (`-hf`).
 
 use super::super::family::{Encoder, Family, Form, Head, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
@@ -11,8 +12,8 @@ pub(super) static INTERNVL: Family = Family {
     name_key: "clip.projector_type",
     model_types: &["internvl_chat"],
     merge: 2,
-    read,
-    rows,
+    read: |config| read(config, &CODE),
+    rows: |vision| rows(vision, &CODE),
     keys,
     form: Form::Converter,
     not_written: None,
@@ -27,19 +28,101 @@ pub(super) static INTERNVL: Family = Family {
     audio: None,
 };
 
+pub(super) static INTERNVL_HF: Family = Family {
+    model_types: &["internvl"],
+    read: |config| read(config, &CLASS),
+    rows: |vision| rows(vision, &CLASS),
+    ..INTERNVL
+};
+
+/// What differs between the two forms.
+struct Written {
+    /// Defaults: width, inner width, heads, blocks, pixels of a side.
+    sizes: [u64; 5],
+    /// The key that says whether queries, keys and values have biases, and its default.
+    bias: (&'static str, bool),
+    /// The same for their norms.
+    norm: (&'static str, bool),
+    /// Class token, patches and positions.
+    embeddings: [&'static str; 3],
+    /// Before the number of a block.
+    blocks: &'static str,
+    /// Queries, keys and values: one matrix of all, or three.
+    attention: &'static [&'static str],
+    /// Output of the attention, norms of queries and keys, norms before attention and feed-forward, and their scales.
+    parts: [&'static str; 7],
+    /// The norm and the two matrices of the projection.
+    projection: [&'static str; 3],
+}
+
 /// Defaults are those of `InternVisionConfig` (`configuration_intern_vit.py` beside the published models).
-fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    check(config)?;
-    let image = config.count(&["image_size"], 224)?;
+const CODE: Written = Written {
+    sizes: [3200, 12800, 25, 48, 224],
+    bias: ("qkv_bias", false),
+    norm: ("qk_normalization", true),
+    embeddings: [
+        "vision_model.embeddings.class_embedding",
+        "vision_model.embeddings.patch_embedding",
+        "vision_model.embeddings.position_embedding",
+    ],
+    blocks: "vision_model.encoder.layers",
+    attention: &["attn.qkv"],
+    parts: [
+        "attn.proj",
+        "attn.q_norm",
+        "attn.k_norm",
+        "norm1",
+        "norm2",
+        "ls1",
+        "ls2",
+    ],
+    projection: ["mlp1.0", "mlp1.1", "mlp1.3"],
+};
+
+/// Defaults are those of Transformers' `InternVLVisionConfig`.
+const CLASS: Written = Written {
+    sizes: [1024, 4096, 16, 24, 448],
+    bias: ("attention_bias", false),
+    norm: ("use_qk_norm", false),
+    embeddings: [
+        "vision_tower.embeddings.cls_token",
+        "vision_tower.embeddings.patch_embeddings.projection",
+        "vision_tower.embeddings.position_embeddings",
+    ],
+    blocks: "vision_tower.encoder.layer",
+    attention: &["attention.q_proj", "attention.k_proj", "attention.v_proj"],
+    parts: [
+        "attention.projection_layer",
+        "attention.q_norm",
+        "attention.k_norm",
+        "layernorm_before",
+        "layernorm_after",
+        "lambda_1",
+        "lambda_2",
+    ],
+    projection: [
+        "multi_modal_projector.layer_norm",
+        "multi_modal_projector.linear_1",
+        "multi_modal_projector.linear_2",
+    ],
+};
+
+fn read(config: &ProjectorConfig<'_>, written: &Written) -> Result<Vision, ProjectorError> {
+    let [width, inner, heads, blocks, image] = written.sizes;
+    let image = config.count(&["image_size"], image)?;
     let patch = config.count(&["patch_size"], 14)?;
     let side = image / patch;
     let ratio = config.number(config.whole, "downsample_ratio", 0.5);
     let text = config.text_width()?;
-    Ok(Vision {
-        width: config.count(&["hidden_size"], 3200)?,
-        inner: config.count(&["intermediate_size"], 12800)?,
-        heads: config.count(&["num_attention_heads"], 25)?,
-        blocks: config.count(&["num_hidden_layers"], 48)?,
+    let flag = |(key, or): (&str, bool)| {
+        let stated = config.vision.get(key).and_then(|flag| flag.as_bool());
+        stated.unwrap_or(or)
+    };
+    let vision = Vision {
+        width: config.count(&["hidden_size"], width)?,
+        inner: config.count(&["intermediate_size"], inner)?,
+        heads: config.count(&["num_attention_heads"], heads)?,
+        blocks: config.count(&["num_hidden_layers"], blocks)?,
         patch,
         image,
         merge: if ratio > 0.0 { (1.0 / ratio) as u64 } else { 0 },
@@ -50,12 +133,16 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
             config.whole_count(&["max_dynamic_patch"], 12)?,
         ),
         projection: text,
+        attention_bias: flag(written.bias),
+        attention_norm: flag(written.norm),
         ..Vision::default()
-    })
+    };
+    check(config, &vision)?;
+    Ok(vision)
 }
 
 /// What llama.cpp computes otherwise, and its converter does not look at (`tools/mtmd/models/internvl.cpp`).
-fn check(config: &ProjectorConfig<'_>) -> Result<(), ProjectorError> {
+fn check(config: &ProjectorConfig<'_>, vision: &Vision) -> Result<(), ProjectorError> {
     let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     let text = |of: &serde_json::Value, key: &str| {
         let value = of.get(key).and_then(|value| value.as_str());
@@ -65,12 +152,11 @@ fn check(config: &ProjectorConfig<'_>) -> Result<(), ProjectorError> {
     if act.is_some_and(|act| act != "gelu" && act != "silu") {
         return wrong("hidden_act", "is no activation that llama.cpp has here");
     }
-    let layer = config.whole.get("select_layer").and_then(|n| n.as_i64());
-    if layer.is_some_and(|layer| layer != -1) {
-        return wrong(
-            "select_layer",
-            "is not -1, the last block, which llama.cpp takes",
-        );
+    for key in ["select_layer", "vision_feature_layer"] {
+        let layer = config.whole.get(key).and_then(|n| n.as_i64());
+        if layer.is_some_and(|layer| layer != -1) {
+            return wrong(key, "is not -1, the last block, which llama.cpp takes");
+        }
     }
     if text(config.whole, "ps_version").as_deref() == Some("v1") {
         return wrong(
@@ -78,11 +164,8 @@ fn check(config: &ProjectorConfig<'_>) -> Result<(), ProjectorError> {
             "is v1, another order of merged patches than llama.cpp's",
         );
     }
-    // llama.cpp tells the norm from these two sizes.
-    let is_largest = config.count(&["hidden_size"], 3200)? == 3200
-        && config.count(&["num_hidden_layers"], 48)? == 45;
     let norm = text(config.vision, "norm_type");
-    if norm.is_some_and(|norm| (norm == "rms_norm") != is_largest) {
+    if norm.is_some_and(|norm| (norm == "rms_norm") != is_largest(vision)) {
         return wrong(
             "norm_type",
             "is another norm than llama.cpp computes in an encoder of this size",
@@ -91,7 +174,12 @@ fn check(config: &ProjectorConfig<'_>) -> Result<(), ProjectorError> {
     Ok(())
 }
 
-fn rows(vision: &Vision) -> Vec<ProjectorRow> {
+/// Whether llama.cpp computes norms without a mean: it tells that from these two sizes.
+fn is_largest(vision: &Vision) -> bool {
+    vision.width == 3200 && vision.blocks == 45
+}
+
+fn rows(vision: &Vision, written: &Written) -> Vec<ProjectorRow> {
     let &Vision {
         width,
         patch,
@@ -100,61 +188,57 @@ fn rows(vision: &Vision) -> Vec<ProjectorRow> {
         ..
     } = vision;
     let merged = width * vision.merge * vision.merge;
-    let embeddings = |part: &str| format!("vision_model.embeddings.{part}");
+    let [class, patches, places] = written.embeddings;
     let mut rows = vec![
+        ProjectorRow::new(class, "v.class_embd", &[1, 1, width]).kept(Kept::Full),
         ProjectorRow::new(
-            embeddings("class_embedding"),
-            "v.class_embd",
-            &[1, 1, width],
-        )
-        .kept(Kept::Full),
-        ProjectorRow::new(
-            embeddings("patch_embedding.weight"),
+            format!("{patches}.weight"),
             "v.patch_embd.weight",
             &[width, 3, patch, patch],
         )
         .kept(Kept::Convolution),
-        ProjectorRow::new(
-            embeddings("patch_embedding.bias"),
-            "v.patch_embd.bias",
-            &[width],
-        ),
-        ProjectorRow::new(
-            embeddings("position_embedding"),
-            "v.position_embd.weight",
-            &[1, positions, width],
-        )
-        .kept(Kept::Full),
+        ProjectorRow::new(format!("{patches}.bias"), "v.patch_embd.bias", &[width]),
+        ProjectorRow::new(places, "v.position_embd.weight", &[1, positions, width])
+            .kept(Kept::Full),
     ];
+    let [
+        out,
+        query_norm,
+        key_norm,
+        first,
+        second,
+        first_scale,
+        second_scale,
+    ] = written.parts;
     for block in 0..vision.blocks {
-        let from = |part: &str| format!("vision_model.encoder.layers.{block}.{part}");
+        let from = |part: &str| format!("{}.{block}.{part}", written.blocks);
         let name = |part: &str| format!("v.blk.{block}.{part}");
-        for (third, to) in (0..).zip(["attn_q", "attn_k", "attn_v"]) {
-            let [weight, bias] = ProjectorRow::linear(&from("attn.qkv"), &name(to), width, width);
-            rows.push(weight.taken(Taken::Third(third)));
-            rows.push(bias.taken(Taken::Third(third)).optional());
+        for (third, to) in ["attn_q", "attn_k", "attn_v"].into_iter().enumerate() {
+            let (source, taken) = match written.attention {
+                [all] => (*all, Taken::Third(third as u64)),
+                parts => (parts[third], Taken::All),
+            };
+            let [weight, bias] = ProjectorRow::linear(&from(source), &name(to), width, width);
+            rows.push(weight.taken(taken));
+            rows.push(bias.taken(taken).optional(vision.attention_bias));
         }
         rows.extend(ProjectorRow::linear(
-            &from("attn.proj"),
+            &from(out),
             &name("attn_out"),
             width,
             width,
         ));
-        for (norm, to) in [
-            ("attn.q_norm", "attn_q_norm"),
-            ("attn.k_norm", "attn_k_norm"),
-        ] {
+        for (norm, to) in [(query_norm, "attn_q_norm"), (key_norm, "attn_k_norm")] {
             let name = format!("{}.weight", name(to));
-            rows.push(
-                ProjectorRow::new(format!("{}.weight", from(norm)), name, &[width]).optional(),
-            );
+            let row = ProjectorRow::new(format!("{}.weight", from(norm)), name, &[width]);
+            rows.push(row.optional(vision.attention_norm));
         }
-        for (norm, to) in [("norm1", "ln1"), ("norm2", "ln2")] {
+        for (norm, to) in [(first, "ln1"), (second, "ln2")] {
             let [weight, bias] = ProjectorRow::norm(&from(norm), &name(to), width);
-            rows.extend([weight, bias.optional()]);
+            rows.extend([weight, bias.optional(!is_largest(vision))]);
         }
-        for scale in ["ls1", "ls2"] {
-            let name = format!("{}.weight", name(scale));
+        for (scale, to) in [(first_scale, "ls1"), (second_scale, "ls2")] {
+            let name = format!("{}.weight", name(to));
             rows.push(ProjectorRow::new(from(scale), name, &[width]));
         }
         rows.extend(ProjectorRow::feed_forward(
@@ -164,14 +248,10 @@ fn rows(vision: &Vision) -> Vec<ProjectorRow> {
             vision,
         ));
     }
-    rows.extend(ProjectorRow::norm("mlp1.0", "mm.model.mlp.0", merged));
-    rows.extend(ProjectorRow::linear(
-        "mlp1.1",
-        "mm.model.mlp.1",
-        text,
-        merged,
-    ));
-    rows.extend(ProjectorRow::linear("mlp1.3", "mm.model.mlp.3", text, text));
+    let [norm, up, down] = written.projection;
+    rows.extend(ProjectorRow::norm(norm, "mm.model.mlp.0", merged));
+    rows.extend(ProjectorRow::linear(up, "mm.model.mlp.1", text, merged));
+    rows.extend(ProjectorRow::linear(down, "mm.model.mlp.3", text, text));
     rows
 }
 

@@ -6,6 +6,7 @@ mod gemma4_audio;
 mod gemma4_unified;
 mod idefics3;
 mod internvl;
+mod lfm2;
 mod llava;
 mod minicpmv;
 mod qwen_vl;
@@ -24,6 +25,8 @@ const TABLE: &[&Family] = &[
     &qwen_vl::QWEN2_5,
     &qwen_vl::QWEN3,
     &internvl::INTERNVL,
+    &internvl::INTERNVL_HF,
+    &lfm2::LFM2,
     &llava::LLAVA,
     &minicpmv::MINICPMV,
     &resampler::RESAMPLER,
@@ -41,6 +44,13 @@ pub(super) fn of_model_type(name: &str) -> Option<&'static Family> {
 pub(super) fn model_types() -> Vec<&'static str> {
     let types = TABLE.iter().flat_map(|family| family.model_types);
     types.copied().collect()
+}
+
+/// Each model type of the table with the name of its kind.
+pub(super) fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let types =
+        |family: &'static Family| family.model_types.iter().map(|kind| (family.name, *kind));
+    TABLE.iter().copied().flat_map(types)
 }
 
 /// The kind that the metadata of an `mmproj` names.
