@@ -358,3 +358,13 @@ fn no_flag_is_ignored_because_of_another() {
         refused(&words, &[]);
     }
 }
+
+/// The system's own number of an error means nothing to a reader, and its sentence is not said twice.
+#[test]
+fn a_device_file_that_is_not_there_is_told_once() {
+    let words = "fit fixtures/tiny-qwen3 --device /nowhere/board.toml";
+    let run = crate::support::run(words);
+    assert_eq!(run.code, 2);
+    let said = "error: cannot read device file `/nowhere/board.toml`: no such file or directory\n";
+    assert_eq!(run.err, said);
+}

@@ -199,3 +199,15 @@ fn a_plan_is_saved_and_checked() {
     let changed = says(1, &format!("{words} --link 10gbe --check {file}"));
     assert!(changed.contains("link.name"), "{changed}");
 }
+
+/// A measured link has no other name than its numbers.
+#[test]
+fn a_measured_link_is_told_once() {
+    let shown = run(&format!("fit {QWEN} {TWO} --link 110MB/s,0.3ms"));
+    let flat = shown.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        flat.contains("; a link of 110 MB/s, 0.3 ms round trip"),
+        "{flat}"
+    );
+    assert!(!flat.contains("110MB/s,0.3ms"), "{flat}");
+}
