@@ -163,7 +163,7 @@ pub(super) static GLM4_MOE_LITE: Arch = Arch {
 pub(super) static DEEPSEEK2_OCR: Arch = Arch {
     name: "deepseek2-ocr",
     classes: &["DeepseekOCRForCausalLM"],
-    model_types: &[],
+    model_types: &["DeepseekOCR"],
     forward: Some(ArchTraits {
         rope: RopeStyle::Neox,
         attention_scale: PLAIN.attention_scale,

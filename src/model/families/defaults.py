@@ -11,7 +11,7 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 TYPES = """apertus arcee bamba bert bitnet cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe exaone4 falcon_h1 falcon_mamba gemma gemma2
-gemma3_text gemma3n_text gemma4_text gemma4_unified_text glm glm4 glm4_moe_lite gpt_neox gpt_oss granite granitemoe granitemoehybrid
+gemma3_text gemma3n_text gemma4_text gemma4_unified_text glm glm4 glm4_moe_lite glm4v_text gpt_neox gpt_oss granite granitemoe granitemoehybrid
 granitemoeshared hunyuan_v1_dense hunyuan_v1_moe jamba kimi_linear lfm2 lfm2_moe llama llama4_text mamba mamba2 ministral3 mistral mixtral
 nemotron nemotron_h olmo olmo2 olmo3 olmoe phi phi3 phimoe qwen2 qwen2_5_vl_text qwen2_moe
 qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_vl_moe_text qwen3_vl_text roberta seed_oss
@@ -26,7 +26,7 @@ rope_parameters rope_theta tie_word_embeddings use_bias use_conv_bias""".split()
 # Their classes stand beside published weights; all of them inherit this from `PretrainedConfig`.
 REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["exaone", "minicpm", "minicpm3", "nomic_bert"]}
 REMOTE["baichuan"] = {"tie_word_embeddings": False}  # its own class says so
-REMOTE["deepseek_vl_v2"] = {"rms_norm_eps": 1e-06, "tie_word_embeddings": False}
+REMOTE["DeepseekOCR"] = {"rms_norm_eps": 1e-06, "tie_word_embeddings": False}
 REMOTE["rwkv7"] = {"tie_word_embeddings": False}
 # Read nowhere for these types: their windows are off unless `use_sliding_window` is on, or off in llama.cpp.
 INERT = {(kind, "sliding_window") for kind in TYPES if kind.startswith(("mistral", "ministral3", "qwen", "smollm3"))}
