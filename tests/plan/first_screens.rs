@@ -8,12 +8,14 @@ use orinplan::evidence::boards::Link;
 use orinplan::plan::boards::ServerPlace;
 use orinplan::plan::draft::Draft;
 use orinplan::planner::{
-    self, Board, BoardRequest, ClusterRequest, Planner, Request, SplitMode, WorkloadRequest,
+    self, Board, BoardRequest, ClusterRequest, Planner, Request, SharedModel, SharedRequest,
+    SplitMode, WorkloadRequest,
 };
 use orinplan::report::boards;
 use orinplan::report::devices::Links;
 use orinplan::report::fit::several::{self, Side};
 use orinplan::report::fit::{self, Report, View};
+use orinplan::report::shared;
 use orinplan::runtime::Runs;
 use serde_json::{Value as Json, json};
 
@@ -402,4 +404,46 @@ fn numbers_of_sequences_say_why_they_are_not_taken() {
     let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let way_out = "the fastest that fit, with --min-speed ";
     assert!(flat.contains(way_out), "{text}");
+}
+
+/// And of several models on a board.
+#[test]
+fn a_table_of_models_explains_what_it_shows() {
+    let planners = [drafter(), drafter()];
+    let base = usual();
+    let model = |name: &str| SharedModel {
+        name: name.to_owned(),
+        model: name.to_owned(),
+        request: base.clone(),
+        priority: 1,
+        on_demand: false,
+    };
+    let asked = SharedRequest {
+        models: vec![model("one"), model("two")],
+        programs: Vec::new(),
+        storage: Default::default(),
+    };
+    let device = Board::device(&base.board).unwrap();
+    let plan = asked.plan(&planners, &device).unwrap();
+    let report = shared::Report {
+        request: &asked,
+        planners: &planners,
+        plan: &plan,
+    };
+    for columns in [40, 60, 80, 120, 200] {
+        let text = shared::text(&report, Some(columns));
+        let (table, below) = text.rsplit_once("peak").unwrap();
+        for (column, meaning) in [
+            ("the rest", "the rest: "),
+            ("max ctx", "max ctx: "),
+            ("loads in", "files load at"),
+        ] {
+            let is_shown = table.contains(column);
+            assert_eq!(
+                below.contains(meaning),
+                is_shown,
+                "{columns}, {column}\n{text}"
+            );
+        }
+    }
 }
