@@ -46,6 +46,7 @@ const COLUMNS: &[&str] = &[
 /// The words of the column `without`.
 const FLASH_ATTENTION: &str = "flash_attention";
 const CUDA_GRAPHS: &str = "cuda_graphs";
+const BATCH_TILES: &str = "batch_tiles";
 
 /// One measurement. Numbers that the source does not give are `None`.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +65,7 @@ pub struct Measurement {
     pub runtime: String,
     /// Version or commit; empty where none is stated.
     pub version: String,
-    /// What the build or its options leave out of `flash_attention` and `cuda_graphs`, divided by a space.
+    /// What the build or its options leave out of `flash_attention`, `cuda_graphs` and `batch_tiles`, divided by a space.
     pub without: String,
     /// Whether the source had the clocks locked, where it says so.
     pub clocks: Option<Clocks>,
@@ -117,6 +118,11 @@ impl Measurement {
     /// Whether the kernels of a step were launched together.
     pub fn cuda_graphs(&self) -> bool {
         self.has(CUDA_GRAPHS)
+    }
+
+    /// Whether batches of a few sequences were multiplied in tiles, in the formats for which the runtime does so.
+    pub fn batch_tiles(&self) -> bool {
+        self.has(BATCH_TILES)
     }
 
     fn has(&self, feature: &str) -> bool {
@@ -206,7 +212,7 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), rows.len());
-        let known = ["", FLASH_ATTENTION, CUDA_GRAPHS];
+        let known = ["", FLASH_ATTENTION, CUDA_GRAPHS, BATCH_TILES];
         for row in &rows {
             assert!(row.l4t.is_empty() || row.release().is_some(), "{}", row.id);
             assert!(

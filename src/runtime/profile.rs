@@ -311,6 +311,8 @@ pub struct FormatCost {
     /// Weights of a row that one pass of the kernel computes; a row costs whole passes. `None` where rows of any length cost
     /// the same a weight.
     pub row_quantum: Option<u64>,
+    /// Instead of [`Speed::vector_batch`] for this format; `None` where that holds.
+    pub vector_batch: Option<u64>,
     /// A key of [`RuntimeProfile::sources`].
     pub source: String,
     /// How reliable it is.
@@ -395,6 +397,19 @@ impl Speed {
         }
     }
 
+    /// The speed of a build that multiplies small batches in tiles, as the formats' own `vector_batch` says, or of an older
+    /// one that does not.
+    pub fn tiling(&self, small_batches: bool) -> Cow<'_, Speed> {
+        if small_batches || self.cost.values().all(|cost| cost.vector_batch.is_none()) {
+            return Cow::Borrowed(self);
+        }
+        let mut speed = self.clone();
+        for cost in speed.cost.values_mut() {
+            cost.vector_batch = None;
+        }
+        Cow::Owned(speed)
+    }
+
     /// The speed on a board with these clocks and this system release. What is not known changes nothing.
     pub fn under(&self, clocks: Option<Clocks>, release: Option<L4tRelease>) -> Cow<'_, Speed> {
         let Some(conditions) = &self.conditions else {
@@ -435,6 +450,7 @@ impl Speed {
         let of = |entry: &FormatCost| WeightCost {
             cycles: entry.cycles,
             row_quantum: entry.row_quantum,
+            vector_batch: entry.vector_batch,
             trust: entry.trust,
         };
         if let Some(entry) = self.cost.get(dtype.name()) {
@@ -459,6 +475,8 @@ pub struct WeightCost {
     pub cycles: f64,
     /// Weights of a row that one pass of the kernel computes.
     pub row_quantum: Option<u64>,
+    /// As [`FormatCost::vector_batch`].
+    pub vector_batch: Option<u64>,
     /// How reliable it is.
     pub trust: Trust,
 }
@@ -467,6 +485,7 @@ impl WeightCost {
     const UNKNOWN: WeightCost = WeightCost {
         cycles: 0.0,
         row_quantum: None,
+        vector_batch: None,
         trust: Trust::None,
     };
 }

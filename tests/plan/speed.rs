@@ -4,6 +4,7 @@ use orinplan::dtype::Dtype;
 use orinplan::plan::speed::{
     self, Bound, ClockedGpu, Operation, OperationGroup, PromptWork, Spread,
 };
+use orinplan::runtime::profile::Speed;
 use orinplan::runtime::{self, RuntimeProfile};
 use orinplan::units::{BytesPerSecond, Hertz};
 use proptest::prelude::*;
@@ -220,6 +221,36 @@ fn the_spread_widens_the_range_and_a_further_sequence_costs_its_share() {
     close(rate(1).high, 1.25e6);
     // 1000 cycles for the first, 500 for each of three more.
     close(rate(4).expected, 4e6 / 2.5);
+}
+
+#[test]
+fn a_format_with_its_own_vector_batch_takes_tiles_from_there() {
+    // A row of one tile: 128 x 256 weights. One product takes a cycle a weight; a tile 0.5 and each token 0.25 more.
+    let runtime = artificial(&[
+        (
+            "cycles = 0.0, source",
+            "cycles = 1.0, vector_batch = 1, source",
+        ),
+        ("batch_share = { value = 1.0", "batch_share = { value = 0.5"),
+        ("tile_cycles = { value = 0.0", "tile_cycles = { value = 0.5"),
+        (
+            "quantized_cycles = { value = 0.01",
+            "quantized_cycles = { value = 0.25",
+        ),
+    ]);
+    let weights = 128 * 256;
+    let matrix = Operation::dense("m", OperationGroup::Attention, Dtype::Q8_0, 1, weights, 128);
+    let cycles = |speed: &Speed, count| {
+        let matrix = std::slice::from_ref(&matrix);
+        let seconds = speed::step_seconds(matrix, 1, count, &gpu(1, 1000.0, 1e12), speed);
+        seconds * 1e9 / weights as f64
+    };
+    close(cycles(&runtime.speed, 1), 1.0);
+    // Two: no less than one product; four: the tile and four times a quarter.
+    close(cycles(&runtime.speed, 2), 1.0);
+    close(cycles(&runtime.speed, 4), 1.5);
+    // An older build: half a product more for each of three.
+    close(cycles(&runtime.speed.tiling(false), 4), 2.5);
 }
 
 #[test]

@@ -71,7 +71,11 @@ pub(super) fn step_time(
     speed: &Speed,
     end: End,
 ) -> StepTime {
-    let (cycles, trust) = sm_cycles(operation, speed);
+    let Work {
+        cycles,
+        trust,
+        vector_batch,
+    } = sm_cycles(operation, speed);
     let uncertainty = match (trust, end) {
         (Trust::Fitted | Trust::Published | Trust::Measured, _) | (_, End::Expected) => 1.0,
         (Trust::None, End::Slow) => UNKNOWN_SPREAD,
@@ -91,7 +95,12 @@ pub(super) fn step_time(
         end,
     );
     let repeated = repeated * cycles;
-    let together = batched(operation, batch, repeated, speed, end);
+    let vector = Vector {
+        one: cycles,
+        repeated,
+        most: vector_batch,
+    };
+    let together = batched(operation, batch, vector, speed, end);
     let compute = gpu.seconds(together * uncertainty * end.slow(&speed.cost_scale));
     StepTime {
         memory,
@@ -100,24 +109,36 @@ pub(super) fn step_time(
     }
 }
 
-/// SM cycles of a batch, where `repeated` are those of one product after the other. Above the runtime's `vector_batch` they
-/// are those of a prompt, which unpacks a tile of weights once; no fewer than those of the largest batch below it, or it
-/// would be taken earlier. At the slow end they remain those of one product after the other. Matrices outside of blocks and
-/// head are left as they are: the fit of prompts counts them so.
-fn batched(operation: &Operation, batch: f64, repeated: f64, speed: &Speed, end: End) -> f64 {
-    let most = speed.vector_batch.as_ref().map(|most| most.value as f64);
+/// The products of a batch by the kernel that multiplies one sequence after the other.
+struct Vector {
+    /// SM cycles of one sequence.
+    one: f64,
+    /// Those of the batch.
+    repeated: f64,
+    /// The format's own largest batch for this kernel.
+    most: Option<u64>,
+}
+
+/// SM cycles of a batch. Above the format's or else the runtime's `vector_batch` they are those of a prompt, which unpacks
+/// a tile of weights once; no fewer than those of the largest batch below it, or it would be taken earlier. At the slow
+/// end they remain those of one product after the other, except where the format has its own `vector_batch`, which rests
+/// on measurements. Matrices outside of blocks and head are left as they are: the fit of prompts counts them so.
+fn batched(operation: &Operation, batch: f64, vector: Vector, speed: &Speed, end: End) -> f64 {
+    let of_runtime = speed.vector_batch.as_ref().map(|most| most.value);
     let is_product = matches!(
         operation.group,
         OperationGroup::Attention | OperationGroup::FeedForward | OperationGroup::Head
     );
-    let is_batch = |most: &f64| is_product && end != End::Slow && batch > *most;
-    let Some(most) = most.filter(is_batch) else {
-        return repeated;
+    let is_tiled =
+        |most: &f64| is_product && batch > *most && (end != End::Slow || vector.most.is_some());
+    let most = vector.most.or(of_runtime).map(|most| most as f64);
+    let Some(most) = most.filter(is_tiled) else {
+        return vector.repeated;
     };
-    let below = repeated * most / batch;
+    let below = vector.one * (1.0 + (most - 1.0).max(0.0) * speed.batch_share.value);
     product_cycles(operation, batch, speed)
         .max(below)
-        .min(repeated.max(below))
+        .min(vector.repeated.max(below))
 }
 
 /// SM cycles to multiply `tokens` with a matrix.
@@ -165,15 +186,31 @@ fn read_again(operation: &Operation) -> f64 {
     operation.read.saturating_sub(operation.bytes) as f64
 }
 
-/// SM cycles of one token, and how far the cost of its format can be relied on.
-fn sm_cycles(operation: &Operation, speed: &Speed) -> (f64, Trust) {
+/// The arithmetic of one token.
+struct Work {
+    /// SM cycles.
+    cycles: f64,
+    /// How far the cost of its format can be relied on.
+    trust: Trust,
+    /// As [`WeightCost::vector_batch`].
+    ///
+    /// [`WeightCost::vector_batch`]: crate::runtime::profile::WeightCost::vector_batch
+    vector_batch: Option<u64>,
+}
+
+/// The arithmetic of one token.
+fn sm_cycles(operation: &Operation, speed: &Speed) -> Work {
     let (weights, rows) = (operation.weights as f64, operation.rows as f64);
+    let fitted = |cycles| Work {
+        cycles,
+        trust: Trust::Fitted,
+        vector_batch: None,
+    };
     match operation.group {
         OperationGroup::KvCache => {
-            let cycles = read_again(operation) * speed.attention.byte_cycles.value;
-            return (cycles, Trust::Fitted);
+            return fitted(read_again(operation) * speed.attention.byte_cycles.value);
         }
-        OperationGroup::Recurrent => return (weights * speed.state_cycles.value, Trust::Fitted),
+        OperationGroup::Recurrent => return fitted(weights * speed.state_cycles.value),
         _ => {}
     }
     let cost = speed.cost(operation.dtype, operation.bits());
@@ -190,10 +227,11 @@ fn sm_cycles(operation: &Operation, speed: &Speed) -> (f64, Trust) {
         }
         _ => (weights, rows),
     };
-    (
-        worked * cost.cycles + blocks * speed.row_cycles.value,
-        cost.trust,
-    )
+    Work {
+        cycles: worked * cost.cycles + blocks * speed.row_cycles.value,
+        trust: cost.trust,
+        vector_batch: cost.vector_batch,
+    }
 }
 
 /// Bytes that `batch` sequences move: those of each, but at most those stored.

@@ -83,6 +83,9 @@ fn spec(models: &Value, name: &str) -> anyhow::Result<ModelSpec> {
     model::read(&checkpoint, Unknown::Refuse).with_context(|| name.to_owned())
 }
 
+/// Before the name of a format: of a file that has it for every matrix, as `llama-quantize --pure` makes them.
+const PURE: &str = "pure_";
+
 /// The types of a scheme or, for a format that is no scheme, that format for every matrix. The models that were trained
 /// for Q1_0 and Q2_0 are published with every matrix in them too, which llama-quantize's schemes of that name do not do.
 fn assignment(model: &ModelSpec, format: &str, runtime: &str) -> anyhow::Result<Assignment> {
@@ -95,7 +98,7 @@ fn assignment(model: &ModelSpec, format: &str, runtime: &str) -> anyhow::Result<
             Rules::default(),
         ));
     }
-    let dtype = Dtype::from_name(format);
+    let dtype = Dtype::from_name(format.strip_prefix(PURE).unwrap_or(format));
     let dtype = dtype.with_context(|| format!("`{format}` is neither a scheme nor a format"))?;
     ensure!(dtype.is_quantized(), "`{format}` is not quantized");
     let everywhere: TypeOverride = format!("weight={}", dtype.name()).parse()?;

@@ -99,6 +99,7 @@ pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Opt
     match kind {
         Kind::Decode => {
             let speed = speed.launching(row.cuda_graphs());
+            let speed = speed.tiling(row.batch_tiles());
             let speed = speed.under(row.clocks, row.release());
             let seconds = speed::step_seconds(operations, *layers, row.sequences, gpu, &speed);
             Some((row.sequences as f64 / seconds / row.decode_tps?).ln())
