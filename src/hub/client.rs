@@ -20,6 +20,7 @@ use ureq::{Agent, Body, Proxy};
 
 use super::address::{Address, is_public};
 use super::error::HubError;
+use super::failure::{broken, failed, is_found};
 use crate::units::Bytes;
 
 /// The longest that connecting may take, TLS included.
@@ -353,7 +354,10 @@ impl Client {
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         let answer = request.call().map_err(|error| {
             // The resolver's errors have no kind of their own.
-            if matches!(error, ureq::Error::Io(_)) && !self.is_proxied(address) && !found(address) {
+            if matches!(error, ureq::Error::Io(_))
+                && !self.is_proxied(address)
+                && !is_found(address)
+            {
                 return failed(address, ureq::Error::HostNotFound);
             }
             failed(address, error)
@@ -471,68 +475,6 @@ fn next_page(answer: &Answer) -> Result<Option<Address>, HubError> {
         });
     }
     Ok(Some(next))
-}
-
-/// The error of a request that got no answer.
-fn failed(address: &Address, error: ureq::Error) -> HubError {
-    let address = address.to_string();
-    match error {
-        ureq::Error::HostNotFound => HubError::Unreachable {
-            address,
-            problem: "no address was found for the host's name".to_owned(),
-        },
-        ureq::Error::Io(error) if is_of_reaching(&error) => {
-            let problem = error.to_string();
-            HubError::Unreachable { address, problem }
-        }
-        ureq::Error::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let problem = error.to_string();
-            HubError::Untrusted { address, problem }
-        }
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => HubError::Untrusted {
-            address,
-            problem: error.to_string(),
-        },
-        ureq::Error::Io(io) if tls(&io).is_some() => HubError::Untrusted {
-            address,
-            problem: tls(&io).unwrap_or_default(),
-        },
-        error => HubError::Broken {
-            address,
-            problem: error.to_string(),
-        },
-    }
-}
-
-/// Whether the name of a host has an address.
-fn found(address: &Address) -> bool {
-    let (_, host, port) = address.origin();
-    (host.as_str(), port).to_socket_addrs().is_ok()
-}
-
-/// Whether a connection was not even begun.
-fn is_of_reaching(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
-    matches!(
-        error.kind(),
-        ConnectionRefused | HostUnreachable | NetworkUnreachable
-    )
-}
-
-/// The error of TLS within one of input and output.
-fn tls(error: &io::Error) -> Option<String> {
-    let inner = error.get_ref()?;
-    inner
-        .downcast_ref::<rustls::Error>()
-        .map(ToString::to_string)
-}
-
-/// The error of a body that ends early.
-pub(super) fn broken(address: &Address, error: &io::Error) -> HubError {
-    HubError::Broken {
-        address: address.to_string(),
-        problem: error.to_string(),
-    }
 }
 
 /// A body that counts what is read of it, and ends with an error when it comes too slowly to be waited for.

@@ -14,6 +14,7 @@ mod choose;
 mod client;
 mod digest;
 mod error;
+mod failure;
 mod headers;
 mod hugging_face;
 mod keep;

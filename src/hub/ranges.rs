@@ -9,8 +9,9 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::address::Address;
-use super::client::{Answer, Client, Patience, Target, broken};
+use super::client::{Answer, Client, Patience, Target};
 use super::error::HubError;
+use super::failure::broken;
 
 /// A file on a server.
 #[derive(Debug)]
