@@ -149,6 +149,28 @@ fn an_activation_without_a_parameter_is_refused() {
     quantize(&model, "f16", &scratch.path("x.gguf"), &[]);
 }
 
+/// A soft cap for which an architecture has no key would be lost without a word.
+#[test]
+fn a_soft_cap_without_a_key_is_refused() {
+    let (mut config, tensors) = crate::types::llama();
+    for (name, is_lost) in [
+        ("attn_logit_softcapping", true),
+        ("final_logit_softcapping", true),
+        ("another_number", false),
+    ] {
+        let scratch = Scratch::new();
+        config[name] = json!(30.0);
+        let model = scratch.checkpoint(&config, &tensors);
+        if is_lost {
+            let said = refused(&scratch, model.to_str().unwrap());
+            assert!(said.contains(&format!("`{name}` is 30")), "{said}");
+            config[name] = Json::Null;
+        } else {
+            quantize(&model, "f16", &scratch.path("x.gguf"), &[]);
+        }
+    }
+}
+
 /// The blocks of a plain transformer under the names of Llama 4.
 fn without_experts() -> (Json, Vec<Stored>) {
     let config = json!({
