@@ -97,9 +97,9 @@ const HOT: [&str; 8] = [
     "ring",
 ];
 
-/// Inlines what is as short as where size alone counts: compilers take 225 or more, and a third of the program was copies
-/// of code that runs once. Kernels are made of functions that are inlined in any case, and are as fast.
-const INLINING: &str = "-Cllvm-args=-inline-threshold=30";
+/// Inlines little more than what is shorter than its call: compilers take 225 or more, and a third of the program was
+/// copies of code that runs once. Kernels are made of functions that are inlined in any case.
+const INLINING: &str = "-Cllvm-args=-inline-threshold=20";
 
 /// Files that every archive has beside the program.
 const PAPERS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"];
