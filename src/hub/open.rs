@@ -17,7 +17,7 @@ use super::ollama;
 use super::ranges::RemoteFile;
 use super::reference::{MAIN, OllamaName, Pick, Repo};
 use super::settings::Settings;
-use super::stored::{self, INDEX, named_files};
+use super::stored::{self, INDEX, MOST_FILES, named_files};
 use super::weight_files::{WeightFile, WeightFiles};
 use super::weights::ServerWeights;
 use crate::checkpoint::{ModelFiles, Origin, RemoteModel, ShardName, Source, hub_folder};
@@ -26,8 +26,6 @@ use crate::units::Bytes;
 
 /// Headers that are fetched at once.
 const CONNECTIONS: usize = 16;
-/// The most weight files of a model. The largest have 163.
-const MOST_FILES: usize = 2048;
 /// Bytes that the first ranges of all shards take together, if they are many: a header of a shard has 5 kB for a dense
 /// model and 150 kB for one with many experts.
 const FIRST_RANGES: u64 = 4 << 20;

@@ -10,8 +10,9 @@ use crate::checkpoint::{ModelFiles, Origin, RemoteModel, Stores};
 
 /// What names the shards of a checkpoint.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
-/// The most files of a folder that are looked at, and how deep the folders of a repository are.
-const MOST_FILES: usize = 2048;
+/// The most weight files of a model, and files of a folder that are looked at. The largest models have 163.
+pub(super) const MOST_FILES: usize = 2048;
+/// How deep the folders of a repository are looked through.
 const DEPTH: usize = 3;
 
 /// The model if the hub's own cache has all of it.

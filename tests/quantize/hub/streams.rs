@@ -149,8 +149,8 @@ fn large_shards_are_fetched_once_and_kept_once() {
         );
     }
     let blobs = fs::read_dir(desk.path("hub/models--org--tiny/blobs")).unwrap();
-    let names = blobs.map(|blob| blob.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| name.contains('.')).next(), None);
+    let mut names = blobs.map(|blob| blob.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.find(|name| name.contains('.')), None);
 }
 
 /// What runs a model reads its weights more than once: they are fetched once, into the hub's own cache.
