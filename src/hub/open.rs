@@ -127,20 +127,12 @@ impl Opener<'_> {
         {
             return Ok(Some(commit.to_owned()));
         }
-        let known = self.cache.known(host, id, revision);
-        if self.settings.offline {
-            return Ok(known);
-        }
-        match hub.commit(repo) {
-            Ok(commit) => {
-                self.cache.keep(host, id, revision, &commit)?;
-                Ok(Some(commit))
-            }
-            Err(HubError::Unreachable { .. } | HubError::Broken { .. }) if known.is_some() => {
-                Ok(known)
-            }
-            Err(error) => Err(error),
-        }
+        let ask = || {
+            let commit = hub.commit(repo)?;
+            self.cache.keep(host, id, revision, &commit)?;
+            Ok(commit)
+        };
+        self.asked_or_known(ask, || self.cache.known(host, id, revision))
     }
 
     /// A model of a registry as Ollama's.
@@ -151,13 +143,10 @@ impl Opener<'_> {
     ) -> Result<Option<RemoteModel>, HubError> {
         let host = host(&wanted.registry);
         let OllamaName { model, tag, .. } = wanted;
-        let asked = match self.settings.offline {
-            true => None,
-            false => Some(ollama::files(self.client, wanted)),
-        };
-        let (version, listing) = match self.or_known(asked, (&host, model, tag))? {
-            Some(found) => found,
-            None => return Ok(None),
+        let ask = || ollama::files(self.client, wanted);
+        let found = self.asked_or_known(ask, || self.known_files(&host, model, tag))?;
+        let Some((version, listing)) = found else {
+            return Ok(None);
         };
         self.cache.keep(&host, model, tag, &version)?;
         let find = |path: &str| listing.iter().find(|file| file.path == path).cloned();
@@ -187,11 +176,9 @@ impl Opener<'_> {
             host(address),
             folder.trim_start_matches('/').replace('.', "_"),
         );
-        let asked = match self.settings.offline {
-            true => None,
-            false => Some(self.stated(address)),
-        };
-        let Some((version, listing)) = self.or_known(asked, (&host, &model, name))? else {
+        let ask = || self.stated(address);
+        let found = self.asked_or_known(ask, || self.known_files(&host, &model, name))?;
+        let Some((version, listing)) = found else {
             let model = address.to_string();
             return Err(HubError::Offline { model });
         };
@@ -227,24 +214,33 @@ impl Opener<'_> {
         self.model(version, place, name, origin).map(Some)
     }
 
-    /// What was asked for, or where it was not or its server cannot be reached, what is known of it: a version and its files.
-    fn or_known(
+    /// What a server answers; where it must not be asked, or cannot be reached, what is known from an earlier run.
+    fn asked_or_known<T>(
         &self,
-        asked: Option<Result<(String, Vec<ListedFile>), HubError>>,
-        (host, model, name): (&str, &str, &str),
-    ) -> Result<Option<(String, Vec<ListedFile>)>, HubError> {
-        let known = || {
-            let version = self.cache.known(host, model, name)?;
-            let listing = self.cache.snapshot(host, model, &version).listing()?;
-            Some((version, listing))
-        };
-        match asked {
-            None => Ok(known()),
-            Some(Err(error @ (HubError::Unreachable { .. } | HubError::Broken { .. }))) => {
+        ask: impl FnOnce() -> Result<T, HubError>,
+        known: impl FnOnce() -> Option<T>,
+    ) -> Result<Option<T>, HubError> {
+        if self.settings.offline {
+            return Ok(known());
+        }
+        match ask() {
+            Err(error @ (HubError::Unreachable { .. } | HubError::Broken { .. })) => {
                 known().map_or(Err(error), |known| Ok(Some(known)))
             }
-            Some(asked) => asked.map(Some),
+            asked => asked.map(Some),
         }
+    }
+
+    /// The version that `name` had when it was last asked for, and its files.
+    fn known_files(
+        &self,
+        host: &str,
+        model: &str,
+        name: &str,
+    ) -> Option<(String, Vec<ListedFile>)> {
+        let version = self.cache.known(host, model, name)?;
+        let listing = self.cache.snapshot(host, model, &version).listing()?;
+        Some((version, listing))
     }
 
     /// The state that a file of any server has now, and its parts.

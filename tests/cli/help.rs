@@ -221,31 +221,13 @@ fn completions_offer_what_is_known_and_flags_take_more() {
 /// Examples are copied from a terminal of 80 columns: none of their lines may be broken there.
 #[test]
 fn examples_can_be_copied() {
-    let commands = [
-        "",
-        "fit",
-        "board",
-        "models",
-        "quantize",
-        "pull",
-        "imatrix",
-        "compare",
-        "validate",
-        "calibrate",
-        "roofline",
-        "inspect",
-        "devices",
-        "config",
-        "completions",
-        "man",
-    ];
-    for command in commands {
+    for command in [""].iter().chain(&COMMANDS) {
         let help = says(0, format!("{command} --help").trim());
         let (_, examples) = help.split_once("\nExamples:\n").unwrap();
         for line in examples.lines() {
             assert!(line.chars().count() <= 80, "{command}: {line}");
             let is_written = ["  # ", "  orinplan ", "  ORINPLAN_", "    > "];
-            let is_sample = command == "board" || line.is_empty();
+            let is_sample = *command == "board" || line.is_empty();
             assert!(
                 is_sample || is_written.iter().any(|begin| line.starts_with(begin)),
                 "{command}: {line}"
