@@ -25,16 +25,25 @@ impl RuntimeProfile {
             return Err(format!("source `{key}` is empty"));
         }
         let process = memory.process_bytes.iter();
-        for (field, range) in process.map(|range| ("memory.process_bytes", range)).chain([
-            ("memory.runtime_bytes", &memory.runtime_bytes),
-            ("speed.bandwidth_efficiency", &speed.bandwidth_efficiency),
-            ("speed.cost_scale", &speed.cost_scale),
-            ("speed.spread", &speed.spread),
-            ("speed.launch_seconds", &speed.launch_seconds),
-            ("speed.host_seconds", &speed.host_seconds),
-            ("speed.prefill.scale", &prefill.scale),
-            ("speed.prefill.request_seconds", &prefill.request_seconds),
-        ]) {
+        for (field, range) in process
+            .map(|range| ("memory.process_bytes", range))
+            .chain([
+                ("memory.runtime_bytes", &memory.runtime_bytes),
+                ("speed.bandwidth_efficiency", &speed.bandwidth_efficiency),
+                ("speed.cost_scale", &speed.cost_scale),
+                ("speed.spread", &speed.spread),
+                ("speed.launch_seconds", &speed.launch_seconds),
+                ("speed.host_seconds", &speed.host_seconds),
+                ("speed.prefill.scale", &prefill.scale),
+                ("speed.prefill.request_seconds", &prefill.request_seconds),
+            ])
+            .chain(
+                speed
+                    .format_spread
+                    .values()
+                    .map(|range| ("speed.format_spread", range)),
+            )
+        {
             let ordered =
                 0.0 <= range.low && range.low <= range.expected && range.expected <= range.high;
             if !ordered || !range.high.is_finite() {

@@ -234,6 +234,10 @@ pub struct Speed {
     pub vector_batch: Option<Sourced<u64>>,
     /// A factor on the time of a whole step: the error of the model on measurements that were left out of its fit.
     pub spread: Range,
+    /// The same, by the names of `cost`, for steps that read mostly weights of that format: of formats in which enough models
+    /// were measured.
+    #[serde(default)]
+    pub format_spread: BTreeMap<String, Range>,
     /// Seconds of kernel launches for each layer at `reference_clock_hz`, inversely proportional to the clock.
     pub launch_seconds: Range,
     /// The same where kernels are launched one by one, not as a CUDA graph; `None` where the runtime has no such way.
@@ -433,10 +437,9 @@ impl Speed {
             return Cow::Borrowed(self);
         }
         let mut speed = self.clone();
-        for (range, factor) in [
-            (&mut speed.spread, decode),
-            (&mut speed.prefill.scale, prefill),
-        ] {
+        let of_decode = std::iter::once(&mut speed.spread).chain(speed.format_spread.values_mut());
+        let ranges = of_decode.map(|range| (range, decode));
+        for (range, factor) in ranges.chain([(&mut speed.prefill.scale, prefill)]) {
             for end in [&mut range.low, &mut range.expected, &mut range.high] {
                 *end *= factor;
             }
@@ -453,18 +456,47 @@ impl Speed {
             vector_batch: entry.vector_batch,
             trust: entry.trust,
         };
-        if let Some(entry) = self.cost.get(dtype.name()) {
-            return of(entry);
+        self.entry(dtype, bits)
+            .map_or(WeightCost::UNKNOWN, |(name, entry)| WeightCost {
+                trust: if name == dtype.name() {
+                    entry.trust
+                } else {
+                    entry.trust.min(Trust::Derived)
+                },
+                ..of(entry)
+            })
+    }
+
+    /// The entry of `cost` for a format with `bits` bits a weight, with its name: its own, or that of the nearest number of
+    /// bits.
+    fn entry(&self, dtype: Dtype, bits: f64) -> Option<(&str, &FormatCost)> {
+        if let Some(own) = self.cost.get_key_value(dtype.name()) {
+            return Some((own.0, own.1));
         }
         let distance = |entry: &(&String, &FormatCost)| (entry.1.bits_as(entry.0) - bits).abs();
         let nearest = self
             .cost
             .iter()
             .min_by(|a, b| distance(a).total_cmp(&distance(b)));
-        nearest.map_or(WeightCost::UNKNOWN, |(_, entry)| WeightCost {
-            trust: entry.trust.min(Trust::Derived),
-            ..of(entry)
-        })
+        nearest.map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// The entry of `cost` that more than half of `bytes` are of: pairs of a format with its bits a weight, and bytes. An
+    /// entry that only lends its cost to a format of as many bits does not count.
+    pub fn main_format(&self, bytes: impl Iterator<Item = ((Dtype, f64), u64)>) -> Option<&str> {
+        let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut total = 0u64;
+        for ((dtype, bits), bytes) in bytes {
+            total = total.saturating_add(bytes);
+            let entry = self.entry(dtype, bits);
+            let own = entry.filter(|(name, entry)| *name == dtype.name() || entry.bits.is_some());
+            if let Some((name, _)) = own {
+                let of_name = by_name.entry(name).or_default();
+                *of_name = of_name.saturating_add(bytes);
+            }
+        }
+        let main = by_name.into_iter().find(|(_, bytes)| *bytes > total / 2);
+        main.map(|(name, _)| name)
     }
 }
 

@@ -41,8 +41,8 @@ const BUILTIN: [(&str, &str); 9] = [
     ),
 ];
 
-/// The tables that a profile with `extends` changes key by key. Any other table is one quantity with its source, and is
-/// replaced as a whole.
+/// The tables that a profile with `extends` changes key by key. Any other table is one quantity with its source, or the
+/// ranges of one fit, and is replaced as a whole.
 const SECTIONS: [&str; 8] = [
     "sources",
     "loads",

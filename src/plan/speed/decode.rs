@@ -5,7 +5,7 @@ use super::gpu::ClockedGpu;
 use super::operation::Operation;
 use super::time::{End, below, launches, moved, step_time};
 use super::{Bound, Spread, TimeTerm};
-use crate::runtime::profile::Speed;
+use crate::runtime::profile::{Range, Speed};
 
 /// A predicted decode rate.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +53,21 @@ fn step(
         .map(|operation| step_time(operation, batch, gpu, speed, end).overlapped)
         .sum();
     let (launch, host) = overheads(layers, gpu, speed, end);
-    (worked + launch + host) * end.slow(&speed.spread)
+    (worked + launch + host) * end.slow(step_range(operations, speed))
+}
+
+/// The factors on the time of a step with these operations: those of the format that most of its weights are in, or else the
+/// runtime's.
+pub fn step_range<'a>(operations: &[Operation], speed: &'a Speed) -> &'a Range {
+    main_format(operations, speed)
+        .and_then(|name| speed.format_spread.get(name))
+        .unwrap_or(&speed.spread)
+}
+
+/// The format of `speed` that more than half of the bytes of a step's matrices are in.
+pub fn main_format<'a>(operations: &[Operation], speed: &'a Speed) -> Option<&'a str> {
+    let matrices = operations.iter().filter(|o| o.rows > 0 && !o.is_state());
+    speed.main_format(matrices.map(|o| ((o.dtype, o.bits()), o.bytes)))
 }
 
 /// Seconds of launches and of the host.

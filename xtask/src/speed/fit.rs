@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use orinplan::evidence::Grade;
 use orinplan::plan::speed;
 use orinplan::runtime::{self, profile::Speed};
@@ -20,6 +20,9 @@ const COVER: f64 = 0.92;
 
 /// Fewer rows than this give no range: the one that the profile states remains.
 const FEW: usize = 8;
+
+/// A format with rows of so many models has a range of its own: with fewer, one unusual model is an end of it.
+const COVERED: usize = 12;
 
 /// What is rated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -287,19 +290,73 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
             }
             continue;
         }
-        let (fast, slow) = (
-            quantile(&errors, (1.0 - COVER) / 2.0),
-            quantile(&errors, (1.0 + COVER) / 2.0),
-        );
+        let (fast, slow) = range_of(&errors);
         for speed in speeds.values_mut() {
             let range = match kind {
                 Kind::Decode => &mut speed.spread,
                 Kind::Prefill => &mut speed.prefill.scale,
             };
-            (range.low, range.high) = (fast.exp().min(1.0), slow.exp().max(1.0));
+            (range.low, range.high) = (fast, slow);
+        }
+    }
+    let by_format = by_format(&speeds, &left, observations);
+    for (id, speed) in &mut speeds {
+        let listed: Vec<&String> = speed.format_spread.keys().collect();
+        let covered: Vec<&String> = by_format.keys().collect();
+        ensure!(
+            listed == covered,
+            "[speed.format_spread] of {id} lists {listed:?}; {covered:?} have rows of {COVERED} models"
+        );
+        for (name, errors) in &by_format {
+            if let Some(range) = speed.format_spread.get_mut(name) {
+                (range.low, range.high) = range_of(errors);
+            }
         }
     }
     Ok(Fitted { speeds, left })
+}
+
+/// Factors on the time between which [`COVER`] of the rows with these errors lie.
+fn range_of(errors: &[f64]) -> (f64, f64) {
+    let (fast, slow) = (
+        quantile(errors, (1.0 - COVER) / 2.0),
+        quantile(errors, (1.0 + COVER) / 2.0),
+    );
+    (fast.exp().min(1.0), slow.exp().max(1.0))
+}
+
+/// The decode errors of the rows that read mostly one format, for formats with rows of [`COVERED`] models.
+fn by_format(
+    speeds: &BTreeMap<&'static str, Speed>,
+    left: &[Left],
+    observations: &[Observation],
+) -> BTreeMap<String, Vec<f64>> {
+    let mut found: BTreeMap<String, (BTreeSet<&str>, Vec<f64>)> = BTreeMap::new();
+    for left in left.iter().filter(|left| left.kind == Kind::Decode) {
+        let Some(observation) = observations.get(left.index) else {
+            continue;
+        };
+        let speed = speeds.get(observation.row.runtime.as_str());
+        let main = speed.and_then(|speed| speed::main_format(&observation.operations, speed));
+        if let Some(name) = main {
+            let (models, errors) = found.entry(name.to_owned()).or_default();
+            models.insert(&observation.row.model);
+            errors.push(left.left_out);
+        }
+    }
+    let covered = found
+        .into_iter()
+        .filter(|(_, (models, _))| models.len() >= COVERED);
+    covered.map(|(name, (_, errors))| (name, errors)).collect()
+}
+
+/// Whether the range of `speed` holds what is left of `observation`.
+pub(crate) fn is_inside(left: &Left, observation: &Observation, speed: &Speed) -> bool {
+    let range = match left.kind {
+        Kind::Decode => speed::step_range(&observation.operations, speed),
+        Kind::Prefill => &speed.prefill.scale,
+    };
+    (range.low.ln()..=range.high.ln()).contains(&left.left_out)
 }
 
 /// The value below which a share of `values` lies, between the two nearest.

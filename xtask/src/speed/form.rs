@@ -56,8 +56,7 @@ pub(crate) const FAMILIES: &[Family] = &[
             p("cost.Q2_K", 1.0, FORMATS),
             p("cost.MXFP4", 1.0, FORMATS),
             p("cost.Q2_0", 1.0, FORMATS),
-            // Its kernel tests each sign on its own: 4.3 integer operations a weight, where others have 3.6.
-            p("cost.Q1_0", 1.2, FORMATS),
+            p("cost.Q1_0", 1.0, FORMATS),
         ],
         prefill: &[
             p("prefill.quantized_cycles", 0.0026, 0.5),

@@ -33,10 +33,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             let rows = |kind| rows(&fitted, &observations, id, kind);
             let (decode, prefill) = (rows(Kind::Decode), rows(Kind::Prefill));
             let text = write::speed(&text, speed)?;
-            std::fs::write(
-                &path,
-                write::record(&text, &print, &decode, &prefill, speed),
-            )?;
+            std::fs::write(&path, write::record(&text, &print, &decode, &prefill))?;
         }
         all.push(fitted);
     }
@@ -60,8 +57,10 @@ fn profile(id: &str) -> PathBuf {
 fn rows(fitted: &Fitted, observations: &[Observation], id: &str, kind: Kind) -> write::Rows {
     let of = fitted.left.iter().filter(|left| left.kind == kind);
     let named = of.filter_map(|left| {
-        let row = &observations.get(left.index)?.row;
-        (row.runtime == id).then(|| (row.id.clone(), left.left_out))
+        let observation = observations.get(left.index)?;
+        let inside = fit::is_inside(left, observation, fitted.speeds.get(id)?);
+        let row = &observation.row;
+        (row.runtime == id).then(|| (row.id.clone(), left.left_out, inside))
     });
     named.collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use orinplan::evidence::{Grade, Measurement};
 
 use super::data::Observation;
-use super::fit::{Fitted, Kind, quantile};
+use super::fit::{Fitted, Kind, is_inside, quantile};
 use super::write::percent;
 
 /// One line per runtime, board and grade; then those of one source that ran the same models in every
@@ -65,20 +65,17 @@ fn table(
     let mut groups: BTreeMap<(String, Kind), Vec<Sizes>> = BTreeMap::new();
     for fitted in all {
         for left in &fitted.left {
-            let Some(Observation { row, .. }) = observations.get(left.index) else {
+            let Some(observation) = observations.get(left.index) else {
                 continue;
             };
+            let row = &observation.row;
             let (Some(speed), Some(name)) = (
                 fitted.speeds.get(row.runtime.as_str()),
                 group(row, left.kind),
             ) else {
                 continue;
             };
-            let range = match left.kind {
-                Kind::Decode => &speed.spread,
-                Kind::Prefill => &speed.prefill.scale,
-            };
-            let inside = (range.low.ln()..=range.high.ln()).contains(&left.left_out);
+            let inside = is_inside(left, observation, speed);
             let sizes = (
                 percent(left.seen).abs(),
                 percent(left.left_out).abs(),

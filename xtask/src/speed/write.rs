@@ -93,6 +93,11 @@ pub(crate) fn speed(text: &str, speed: &Speed) -> anyhow::Result<String> {
             }
         }
     }
+    for (format, range) in &speed.format_spread {
+        for (field, value) in values(range) {
+            set(&mut text, "speed.format_spread", format, field, value)?;
+        }
+    }
     for (format, cost) in &speed.cost {
         set(&mut text, "speed.cost", format, "cycles", cost.cycles)?;
     }
@@ -140,33 +145,22 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Errors of one kind of row: id and logarithm of predicted over measured, with its model left out.
-pub(crate) type Rows = Vec<(String, f64)>;
+/// Rows of one kind: id, logarithm of predicted over measured with its model left out, and whether its range holds that.
+pub(crate) type Rows = Vec<(String, f64, bool)>;
 
 /// The record of the fit in place of the one that stands at the file's end.
-pub(crate) fn record(
-    text: &str,
-    data: &str,
-    decode: &Rows,
-    prefill: &Rows,
-    speed: &Speed,
-) -> String {
+pub(crate) fn record(text: &str, data: &str, decode: &Rows, prefill: &Rows) -> String {
     let body = text.split("\n[fit]\n").next().unwrap_or(text);
     let mut out = format!("{}\n\n[fit]\ndata = \"{data}\"\n", body.trim_end());
-    for (kind, rows, range) in [
-        ("decode", decode, &speed.spread),
-        ("prefill", prefill, &speed.prefill.scale),
-    ] {
+    for (kind, rows) in [("decode", decode), ("prefill", prefill)] {
         if rows.is_empty() {
             continue;
         }
         let sizes: Vec<f64> = rows
             .iter()
-            .map(|(_, error)| percent(*error).abs())
+            .map(|(_, error, _)| percent(*error).abs())
             .collect();
-        let inside = rows
-            .iter()
-            .filter(|(_, error)| (range.low.ln()..=range.high.ln()).contains(error));
+        let inside = rows.iter().filter(|(_, _, inside)| *inside);
         let covered = 100.0 * inside.count() as f64 / rows.len() as f64;
         let _ = write!(
             out,
@@ -174,7 +168,7 @@ pub(crate) fn record(
             quantile(&sizes, 0.5),
             quantile(&sizes, 0.9),
         );
-        for (id, error) in rows {
+        for (id, error, _) in rows {
             let _ = writeln!(out, "{id} = {:.1}", percent(*error));
         }
     }
