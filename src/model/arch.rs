@@ -201,6 +201,11 @@ impl TensorRow {
         TensorRow { when, ..self }
     }
 
+    /// The same row under other Hugging Face names.
+    pub(super) const fn named(self, names: &'static [&'static str]) -> TensorRow {
+        TensorRow { names, ..self }
+    }
+
     /// The same row under a GGUF name that ends in `part`.
     pub(super) const fn part(self, part: &'static str) -> TensorRow {
         TensorRow { part, ..self }

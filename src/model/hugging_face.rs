@@ -30,6 +30,7 @@ pub(super) fn read(
     config: &Json,
     unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
+    let config = &*defaults::with_parts(config);
     let names = StatedNames::of(config);
     let variant = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
     let known = variant.and_then(Result::ok);

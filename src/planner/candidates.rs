@@ -292,9 +292,9 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
         notes.push(Note::QuantizationUnseen);
     }
     let unseen = if model.projector.is_some() {
-        &["audio_config"][..]
+        &["audio_config", "audio_processor"][..]
     } else {
-        &["vision_config", "audio_config"]
+        &["vision_config", "audio_config", "audio_processor"]
     };
     // A class that is conditioned on more than text has an encoder, whether or not the configuration tells of it.
     let class = config
@@ -303,7 +303,7 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
     let is_conditioned = class.is_some_and(|class| class.ends_with("ForConditionalGeneration"));
     if unseen
         .iter()
-        .any(|key| config.get(key).is_some_and(|v| v.is_object()))
+        .any(|key| model.config.get(key).is_some_and(|v| v.is_object()))
         || is_conditioned && model.projector.is_none()
     {
         notes.push(Note::TowersUnseen);

@@ -57,6 +57,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("gemma4_moe", "gemma4"),
     ("hunyuan_moe", "hunyuan-moe"),
     ("baichuan_13b", "baichuan"),
+    ("moondream", "phi2"),
+    ("phi4mm", "phi3"),
 ];
 
 /// Writes the file.

@@ -28,6 +28,11 @@ REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["exaone", "minicpm", 
 REMOTE["baichuan"] = {"tie_word_embeddings": False}  # its own class says so
 REMOTE["DeepseekOCR"] = {"rms_norm_eps": 1e-06, "tie_word_embeddings": False}
 REMOTE["rwkv7"] = {"tie_word_embeddings": False}
+REMOTE["moondream1"] = {"dim": 2048, "ff_dim": 8192, "layer_norm_eps": 1e-05, "max_context": 2048, "n_heads": 32, "n_layers": 24,
+                        "partial_rotary_factor": 0.5, "rope_theta": 10000.0, "tie_word_embeddings": False, "vocab_size": 51200}
+REMOTE["phi4mm"] = {"hidden_size": 3072, "intermediate_size": 8192, "max_position_embeddings": 4096,
+                    "original_max_position_embeddings": 4096, "partial_rotary_factor": 1.0, "rms_norm_eps": 1e-05,
+                    "rope_theta": 10000.0, "tie_word_embeddings": False, "vocab_size": 200064}
 # Read nowhere for these types: their windows are off unless `use_sliding_window` is on, or off in llama.cpp.
 INERT = {(kind, "sliding_window") for kind in TYPES if kind.startswith(("mistral", "ministral3", "qwen", "smollm3"))}
 

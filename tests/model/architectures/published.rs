@@ -159,6 +159,31 @@ fn versions_of_a_class_that_are_not_known_are_refused() {
     }
 }
 
+/// moondream3 has the class of moondream2, and experts.
+#[test]
+fn another_model_of_a_class_is_refused_by_its_type() {
+    let mut config = config("moondream2");
+    config["model_type"] = json!("moondream3");
+    let error = read(&hugging_face(config, Vec::new())).unwrap_err();
+    let known = "`HfMoondream` is known as moondream2 alone";
+    assert!(error.to_string().starts_with(known), "{error}");
+}
+
+/// What the object `config` states is the model's; the rest is its class's.
+#[test]
+fn an_object_may_hold_the_whole_configuration() {
+    let mut config = config("moondream2");
+    config["config"] = json!({"text": {"dim": 1024, "ff_dim": 4096, "n_heads": 16}});
+    let model = planned(&config);
+    assert_eq!((model.dims.hidden, model.dims.blocks), (1024, 24));
+    assert_eq!(caches(&model), "24x 16h 64+64");
+    assert_eq!(feed_forwards(&model), "24x 4096");
+    // Of other classes it is no configuration.
+    config["architectures"] = json!(["LlamaForCausalLM"]);
+    config["model_type"] = json!("llama");
+    assert!(read(&hugging_face(config, Vec::new())).is_err());
+}
+
 /// A tied model that rotates three quarters of each head: 48 factors for a head of 128.
 #[test]
 fn phi_4_mini_has_a_factor_for_each_pair_that_rotates() {
