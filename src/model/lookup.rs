@@ -78,7 +78,7 @@ fn wraps(class: &str, _: &Arch) -> bool {
 impl Arch {
     /// The architecture with GGUF's name `name`.
     pub(super) fn of_gguf(name: &str) -> Option<&'static Arch> {
-        Arch::all().find(|arch| arch.name == name)
+        Arch::all().find(|arch| arch.name == name && arch.in_llama_cpp)
     }
 
     /// The architecture of a `config.json`, by class and then by model type. In a multimodal model the class is that of
@@ -161,6 +161,27 @@ fn own_entry(model: &ModelSpec) -> Option<&'static Arch> {
 /// Why no GGUF is made of `model`, where that lies in llama.cpp.
 pub fn refusal_of(model: &ModelSpec) -> Option<&'static str> {
     own_entry(model)?.refusal
+}
+
+/// The one runtime that serves a model, where that is not all that read its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnlyRuntime {
+    /// Its id.
+    pub id: &'static str,
+    /// Its last version that serves the model.
+    pub until: &'static str,
+    /// Tokens of its cache that an image takes beside the text.
+    pub image_tokens: Option<u64>,
+}
+
+/// The one runtime that serves `model`, if it is not served by all that read its files.
+pub fn only_runtime(model: &ModelSpec) -> Option<OnlyRuntime> {
+    let served = own_entry(model)?.served_by?;
+    Some(OnlyRuntime {
+        id: served.runtime,
+        until: served.until,
+        image_tokens: (served.image_tokens)(&model.config),
+    })
 }
 
 /// What is said of an architecture that the decoder does not run.

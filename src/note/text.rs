@@ -137,6 +137,12 @@ impl Note {
             ),
             Note::LostScaling(lost) => lost.to_string(),
             Note::LostWindow(lost) => lost.to_string(),
+            Note::LastVersion { runtime, only } => {
+                let images = only.image_tokens.map_or(String::new(), |tokens| {
+                    format!("; an image takes {tokens} tokens of the cache beside its text, which --context has to hold")
+                });
+                format!("{} serves this architecture up to {}{images}", runtime, only.until)
+            }
             Note::QuantizedCache { dtype } => format!(
                 "a {} cache saves memory and costs some speed; prefill widens one layer of it to F16",
                 dtype.name()
@@ -183,8 +189,13 @@ impl Note {
             Note::UnknownPreTokenizer => {
                 "llama.cpp does not know how this tokenizer changes or splits text; `tokenizer.ggml.pre` is `default`, and some texts will give different tokens".to_owned()
             }
-            Note::TowersLeftOut { towers } => {
-                format!("the file holds the text model; left out: {}; `orinplan quantize --projector` writes image encoders", towers.join(", "))
+            Note::TowersLeftOut { towers, has_projector } => {
+                let made = if *has_projector {
+                    "; `orinplan quantize --projector` writes image encoders"
+                } else {
+                    ""
+                };
+                format!("the file holds the text model; left out: {}{made}", towers.join(", "))
             }
             Note::UnreadFiles { names } => format!(
                 "not read, because Transformers would not load it with this model: {}",

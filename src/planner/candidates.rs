@@ -38,6 +38,22 @@ pub(super) fn candidates(
             })
         })?;
     }
+    let last_version = match model::only_runtime(model) {
+        Some(only) if only.id != runtime.id => {
+            return Err(CandidateError::NotRun {
+                runtime: runtime.name.clone(),
+                model: model.name.clone(),
+                why: format!(
+                    "of the runtimes here, `{}` alone had its architecture, up to {}",
+                    only.id, only.until
+                ),
+            });
+        }
+        only => only.map(|only| Note::LastVersion {
+            runtime: runtime.name.clone(),
+            only,
+        }),
+    };
     let stored_id = stored_scheme(checkpoint, model);
     let is_gguf = checkpoint.format == SourceFormat::Gguf;
     let stored_container = if is_gguf {
@@ -155,6 +171,9 @@ pub(super) fn candidates(
             notes,
         }
     }));
+    for candidate in &mut all {
+        candidate.notes.extend(last_version.clone());
+    }
     let tensors = all.iter().flat_map(|candidate| {
         let types = candidate.assignment.tensors.iter().map(|t| t.dtype);
         types.zip(&model.tensors)

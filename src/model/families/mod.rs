@@ -35,6 +35,7 @@ mod mamba2;
 mod minicpm;
 mod minicpm3;
 mod minicpm_v;
+mod mllama;
 mod moondream;
 mod nemotron;
 mod nemotron_h;
@@ -137,6 +138,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &baichuan::BAICHUAN,
     &bitnet::BITNET,
     &llama4::LLAMA4,
+    &mllama::MLLAMA,
     &bert::BERT,
     &bert::XLM_ROBERTA,
     &bert::ROBERTA,
