@@ -110,6 +110,8 @@ pub enum Note {
     TextAlone {
         /// The runtime.
         runtime: String,
+        /// Why there is no file to load it from, if the runtime would.
+        why: Option<&'static str>,
     },
     /// The model has an audio encoder, and the memory that it computes in is not counted.
     AudioUncounted,

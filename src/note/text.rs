@@ -73,8 +73,11 @@ impl Note {
             Note::EncoderUnseen => {
                 "the compute memory of its vision or audio encoder is unknown and not counted; leave room with --reserve, or drop the encoder with --text-only".to_owned()
             }
-            Note::TextAlone { runtime } => {
+            Note::TextAlone { runtime, why: None } => {
                 format!("text alone: {runtime} reads no images or sound")
+            }
+            Note::TextAlone { why: Some(why), .. } => {
+                format!("text alone, because no projector of its encoder is made: {why}")
             }
             Note::AudioUncounted => {
                 "the compute memory of its audio encoder is not counted; leave room with --reserve if you use it".to_owned()

@@ -400,6 +400,26 @@ fn moondream2_is_a_phi2_with_fused_projections() {
             "blk.1.attn_qkv.bias F32 [192]",
         ]
     );
+    // Its encoder is none that runtimes of GGUFs could load from a file.
+    let fit = [
+        "fit",
+        model.to_str().unwrap(),
+        "--device",
+        "orin-nano-8gb",
+        "--all",
+    ];
+    let (plan, stderr, _) = orinplan(&fit);
+    assert!(
+        plan.contains("text alone, because no projector"),
+        "{plan}{stderr}"
+    );
+    assert!(
+        !plan.contains("--mmproj") && !plan.contains("vision or audio weights"),
+        "{plan}"
+    );
+    let vllm = [&fit[..], &["--runtime", "vllm"]].concat();
+    let (plan, _, _) = orinplan(&vllm);
+    assert!(plan.contains("vision or audio weights"), "{plan}");
     // llama-quantize's order has the bias first.
     quantize(&model, "q8_0", &scratch.path("q8_0.gguf"), &[]);
 }

@@ -130,6 +130,13 @@ pub fn known_projectors() -> impl Iterator<Item = (&'static str, &'static str)> 
     families::known()
 }
 
+/// Why no file is made of the encoders of a model with this `config.json`, which runtimes of GGUFs load from one, and what
+/// there is instead.
+pub fn without_file(config: &Json) -> Option<&'static str> {
+    let stated = config.get("model_type").and_then(Json::as_str)?;
+    families::not_made(stated).map(|(_, why)| why)
+}
+
 impl Projector {
     /// The projector of a Hugging Face checkpoint with these `stored` weights, or of its configuration alone if there
     /// are none.
