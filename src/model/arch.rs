@@ -38,8 +38,8 @@ pub(super) struct Arch {
     pub conversion: Option<Conversion>,
     /// Why no GGUF is made of it, where that lies in llama.cpp.
     pub refusal: Option<&'static str>,
-    /// The one runtime that serves it, where that is not all that read its files.
-    pub served_by: Option<ServedBy>,
+    /// What serves it, where that is not all that read its files.
+    pub served: Option<Served>,
     /// The tokens that a token attends to in models of it that turn texts into numbers; `None` if llama.cpp does not run
     /// such models of it.
     pub retrieval: Option<Attends>,
@@ -57,6 +57,15 @@ impl Arch {
             None => self.quirks,
         }
     }
+}
+
+/// What serves an architecture.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Served {
+    /// One runtime alone.
+    By(ServedBy),
+    /// The runtimes that load a GGUF of it: none reads its checkpoint.
+    AsGguf,
 }
 
 /// The one runtime that serves an architecture.

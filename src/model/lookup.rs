@@ -3,7 +3,7 @@
 
 use serde_json::Value as Json;
 
-use super::arch::Arch;
+use super::arch::{Arch, Served};
 use super::conversion::Conversion;
 use super::families;
 use super::hparams::{HParams, text_config};
@@ -163,7 +163,16 @@ pub fn refusal_of(model: &ModelSpec) -> Option<&'static str> {
     own_entry(model)?.refusal
 }
 
-/// The one runtime that serves a model, where that is not all that read its files.
+/// What serves a model, where that is not all runtimes that read its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServedAlone {
+    /// One runtime.
+    By(OnlyRuntime),
+    /// The runtimes that load a GGUF of it.
+    AsGguf,
+}
+
+/// The one runtime that serves a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OnlyRuntime {
     /// Its id.
@@ -174,13 +183,15 @@ pub struct OnlyRuntime {
     pub image_tokens: Option<u64>,
 }
 
-/// The one runtime that serves `model`, if it is not served by all that read its files.
-pub fn only_runtime(model: &ModelSpec) -> Option<OnlyRuntime> {
-    let served = own_entry(model)?.served_by?;
-    Some(OnlyRuntime {
-        id: served.runtime,
-        until: served.until,
-        image_tokens: (served.image_tokens)(&model.config),
+/// What alone serves `model`, if that is not all runtimes that read its files.
+pub fn served_alone(model: &ModelSpec) -> Option<ServedAlone> {
+    Some(match own_entry(model)?.served? {
+        Served::AsGguf => ServedAlone::AsGguf,
+        Served::By(one) => ServedAlone::By(OnlyRuntime {
+            id: one.runtime,
+            until: one.until,
+            image_tokens: (one.image_tokens)(&model.config),
+        }),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::input;
-use crate::model::{self, ModelSpec, tokenizers};
+use crate::model::{self, ModelSpec, ServedAlone, tokenizers};
 use crate::note::Note;
 use crate::plan::fit::Candidate;
 use crate::quantize;
@@ -29,30 +29,30 @@ pub(super) fn candidates(
     header: &GgufHeader,
     known: KnownQuality<'_>,
 ) -> Result<Vec<Candidate>, CandidateError> {
+    let not_run = |why: String| CandidateError::NotRun {
+        runtime: runtime.name.clone(),
+        model: model.name.clone(),
+        why,
+    };
     if runtime.loads.known_passes_only {
-        not_decoded(model).map_or(Ok(()), |why| {
-            Err(CandidateError::NotRun {
-                runtime: runtime.name.clone(),
-                model: model.name.clone(),
-                why,
-            })
-        })?;
+        not_decoded(model).map_or(Ok(()), |why| Err(not_run(why)))?;
     }
-    let last_version = match model::only_runtime(model) {
-        Some(only) if only.id != runtime.id => {
-            return Err(CandidateError::NotRun {
-                runtime: runtime.name.clone(),
-                model: model.name.clone(),
-                why: format!(
-                    "of the runtimes here, `{}` alone had its architecture, up to {}",
-                    only.id, only.until
-                ),
-            });
+    let last_version = match model::served_alone(model) {
+        Some(ServedAlone::By(only)) if only.id != runtime.id => {
+            return Err(not_run(format!(
+                "of the runtimes here, `{}` alone had its architecture, up to {}",
+                only.id, only.until
+            )));
         }
-        only => only.map(|only| Note::LastVersion {
+        Some(ServedAlone::AsGguf) if !runtime.loads.reads(Container::Gguf) => {
+            let why = "its checkpoint is none that runtimes here read, only a GGUF of it";
+            return Err(not_run(why.to_owned()));
+        }
+        Some(ServedAlone::By(only)) => Some(Note::LastVersion {
             runtime: runtime.name.clone(),
             only,
         }),
+        _ => None,
     };
     let stored_id = stored_scheme(checkpoint, model);
     let is_gguf = checkpoint.format == SourceFormat::Gguf;

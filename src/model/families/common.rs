@@ -29,7 +29,7 @@ pub(super) const USUAL: Arch = Arch {
     tensors: &[],
     conversion: None,
     refusal: None,
-    served_by: None,
+    served: None,
     retrieval: None,
     quirks: Quirks::NONE,
     loader: Loader::USUAL,

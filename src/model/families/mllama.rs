@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use super::common::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, RowSite, ServedBy, TensorRow};
+use crate::model::arch::{Arch, RowSite, Served, ServedBy, TensorRow};
 use crate::model::hparams::HParams;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, Layer};
@@ -27,11 +27,11 @@ pub(super) static MLLAMA: Arch = Arch {
     refusal: Some(
         "llama.cpp has no such architecture (Ollama's own engine has: `ollama run llama3.2-vision`)",
     ),
-    served_by: Some(ServedBy {
+    served: Some(Served::By(ServedBy {
         runtime: "vllm",
         until: "0.10.2",
         image_tokens,
-    }),
+    })),
     ..USUAL
 };
 

@@ -3,7 +3,7 @@
 //! model's code; llama.cpp, which runs it as Phi 2, attends to what came before alone.
 //!
 //! Up to 2025-04-14 its tokenizer is the one beside the weights. From 2025-06-21 on its code takes another, and the one of
-//! before is left there.
+//! before is left there. vLLM knows the class as moondream3's alone.
 //!
 //! Sources: `text.py`, `config.py`, `moondream.py` and `hf_moondream.py` beside the weights; the keys and tensors of
 //! `moondream2-text-model-f16.gguf`.
@@ -11,7 +11,7 @@
 use super::Variant;
 use super::common::*;
 use super::phi2::{HEAD_BIASES, PHI2, PHI2_CONVERSION};
-use crate::model::arch::{Arch, TensorRow};
+use crate::model::arch::{Arch, Served, TensorRow};
 use crate::model::conversion::{Conversion, TokenizerElsewhere};
 use crate::model::hparams::HParams;
 use crate::model::role::TensorRole as R;
@@ -32,6 +32,7 @@ pub(super) static MOONDREAM2: Arch = Arch {
         }),
         ..PHI2_CONVERSION
     }),
+    served: Some(Served::AsGguf),
     ..PHI2
 };
 

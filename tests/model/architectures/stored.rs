@@ -3,7 +3,7 @@
 //! tensors.
 
 use orinplan::checkpoint::StoredTensor;
-use orinplan::model::{self, Cache, ModelError, ModelSpec, TensorRole};
+use orinplan::model::{self, Cache, ModelError, ModelSpec, ServedAlone, TensorRole};
 use serde_json::{Value as Json, json};
 
 use super::support::{elements, hugging_face, planned, read, tensors};
@@ -203,7 +203,9 @@ fn blocks_that_see_images_have_norms_and_gates_of_their_own() {
         .iter()
         .map(|l| l.mixer.attention.as_ref().unwrap().cache);
     assert_eq!(caches.collect::<Vec<_>>(), [Cache::Own, Cache::Images]);
-    let only = model::only_runtime(&model).unwrap();
+    let Some(ServedAlone::By(only)) = model::served_alone(&model) else {
+        panic!("{model:?}");
+    };
     assert_eq!(
         (only.id, only.until, only.image_tokens),
         ("vllm", "0.10.2", Some(20))
