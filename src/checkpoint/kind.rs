@@ -210,12 +210,30 @@ const ADAPTER_PARTS: &[&str] = &[
     ".base_layer.",
 ];
 
+/// The end of a key of the configuration that describes an adapter of the model's own: `vision_lora` is `vision`'s.
+const OWN_ADAPTER: &str = "_lora";
+
+/// Whether the tensor `name` belongs to adapters that the model has for some of its inputs, which its configuration
+/// describes, or to the layers that they wrap.
+fn is_of_own_adapter(seen: &KindEvidence<'_>, name: &str) -> bool {
+    let described = seen.config.and_then(Json::as_object).into_iter().flatten();
+    let described = described.filter(|(_, value)| value.is_object());
+    let mut own = described.filter_map(|(key, _)| key.strip_suffix(OWN_ADAPTER));
+    own.any(|adapter| {
+        name.contains(".base_layer.")
+            || ["A", "B"]
+                .iter()
+                .any(|half| name.contains(&format!(".lora_{half}.{adapter}.")))
+    })
+}
+
 fn adapter(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let by_name = |name: &str| {
-        name.starts_with("base_model.model.")
+        let named = name.starts_with("base_model.model.")
             || ADAPTER_PARTS.iter().any(|part| name.contains(part))
             || name.ends_with(".lora_a")
-            || name.ends_with(".lora_b")
+            || name.ends_with(".lora_b");
+        named && !is_of_own_adapter(seen, name)
     };
     let only_adapter = seen.adapter.is_some() && seen.tensors.is_empty();
     let is_tuned_prompt = seen.any_tensor(|name| name == "prompt_embeddings");

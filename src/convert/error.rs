@@ -84,6 +84,23 @@ pub enum ConvertError {
         at(place)
     )]
     NoTokenizer { place: PathBuf },
+    /// The model's code takes its tokenizer from another repository, and the one beside it is another model's.
+    #[error(
+        "{} takes the tokenizer of `{repository}`, and the tokenizer.json here is an earlier model's; put that repository's \
+         beside the weights",
+        path.display()
+    )]
+    TokenizerElsewhere {
+        /// The code.
+        path: PathBuf,
+        repository: &'static str,
+    },
+    #[error(
+        "{}no {code} found, which says whose tokenizer the model was trained with: an earlier model's may lie here; put \
+         the model's own {code} beside its weights",
+        at(place)
+    )]
+    TokenizerUnsaid { place: PathBuf, code: &'static str },
     #[error(
         "{}no vocabulary found (rwkv_vocab_v20230424.txt); put the model's vocabulary beside its config.json",
         at(place)
@@ -136,6 +153,8 @@ impl ConvertError {
                 | ConvertError::Number { .. }
                 | ConvertError::NoTokenizer { .. }
                 | ConvertError::NoWorld { .. }
+                | ConvertError::TokenizerElsewhere { .. }
+                | ConvertError::TokenizerUnsaid { .. }
                 | ConvertError::TokenizerKind { .. }
         )
     }
@@ -146,6 +165,8 @@ impl ConvertError {
             ConvertError::Open(error) => error.path_mut(),
             ConvertError::NoTokenizer { place: path }
             | ConvertError::NoWorld { place: path }
+            | ConvertError::TokenizerUnsaid { place: path, .. }
+            | ConvertError::TokenizerElsewhere { path, .. }
             | ConvertError::WorldLine { path, .. }
             | ConvertError::Json { path, .. }
             | ConvertError::SentencePiece { path, .. }

@@ -1,6 +1,8 @@
 //! The form of an architecture's entry: how its blocks follow from the hyperparameters, which tensors it has, how it is
 //! converted and loaded. The entries are in the files of `families/`.
 
+use serde_json::Value as Json;
+
 use super::ModelError;
 use super::conversion::Conversion;
 use super::forward_spec::ArchTraits;
@@ -20,6 +22,8 @@ pub(super) struct Arch {
     pub classes: &'static [&'static str],
     /// Names in `config.json`'s `model_type`.
     pub model_types: &'static [&'static str],
+    /// Whether llama.cpp has it, so that its name may stand in a GGUF.
+    pub in_llama_cpp: bool,
     /// Properties of its forward pass that do not follow from blocks and tensors; `None` if the decoder does not run it.
     pub forward: Option<ArchTraits>,
     /// The rule for its blocks.
@@ -34,6 +38,8 @@ pub(super) struct Arch {
     pub conversion: Option<Conversion>,
     /// Why no GGUF is made of it, where that lies in llama.cpp.
     pub refusal: Option<&'static str>,
+    /// What serves it, where that is not all that read its files.
+    pub served: Option<Served>,
     /// The tokens that a token attends to in models of it that turn texts into numbers; `None` if llama.cpp does not run
     /// such models of it.
     pub retrieval: Option<Attends>,
@@ -51,6 +57,26 @@ impl Arch {
             None => self.quirks,
         }
     }
+}
+
+/// What serves an architecture.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Served {
+    /// One runtime alone.
+    By(ServedBy),
+    /// The runtimes that load a GGUF of it: none reads its checkpoint.
+    AsGguf,
+}
+
+/// The one runtime that serves an architecture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServedBy {
+    /// Its id.
+    pub runtime: &'static str,
+    /// Its last version that does.
+    pub until: &'static str,
+    /// Tokens of its cache that an image takes beside the text, by the configuration.
+    pub image_tokens: fn(&Json) -> Option<u64>,
 }
 
 /// An architecture that shares its Hugging Face class with another.
@@ -199,6 +225,11 @@ impl TensorRow {
     /// The same row, present only where `when` holds.
     pub(super) const fn when(self, when: fn(&RowSite<'_>) -> bool) -> TensorRow {
         TensorRow { when, ..self }
+    }
+
+    /// The same row under other Hugging Face names.
+    pub(super) const fn named(self, names: &'static [&'static str]) -> TensorRow {
+        TensorRow { names, ..self }
     }
 
     /// The same row under a GGUF name that ends in `part`.

@@ -28,6 +28,8 @@ pub struct Conversion {
     pub weights: &'static [WeightRule],
     /// Whether its converter writes the stacks of a block's experts together: gates, ups, downs.
     pub stacks_together: bool,
+    /// Where its own code may take the tokenizer from, if that is another place than the files beside the weights.
+    pub tokenizer_elsewhere: Option<TokenizerElsewhere>,
 }
 
 impl Conversion {
@@ -61,7 +63,19 @@ impl Conversion {
         special_tokens: &[],
         weights: &[],
         stacks_together: false,
+        tokenizer_elsewhere: None,
     };
+}
+
+/// A tokenizer that the code beside the weights takes from another repository, while the files here are an earlier model's.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenizerElsewhere {
+    /// The file with the code.
+    pub code: &'static str,
+    /// The repository, which the code names if it does so.
+    pub repository: &'static str,
+    /// A token that that tokenizer has and the other lacks.
+    pub token: &'static str,
 }
 
 /// A special token that the tokenizer's files may not name.

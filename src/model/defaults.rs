@@ -6,15 +6,16 @@
 //! class. So a size that is missing at the top level was lost, which is an error; in a nested part it has the value of
 //! the class.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value as Json};
 
-use super::ModelError;
 use super::arch::Arch;
 use super::hparams::{Key, TEXT_PARTS, json_lookup, text_config};
 use super::lookup::StatedNames;
-use super::sorted::Sorted;
+use super::sorted::{ParsedWeight, Sorted};
+use super::{ModelError, families};
 
 /// The values of the configuration classes by model type. A test checks the form of the file.
 static DEFAULTS: LazyLock<Map<String, Json>> = LazyLock::new(|| {
@@ -43,6 +44,32 @@ const SIZES: &[Key] = &[
 
 /// The rotary parameters, in files of Transformers 4 and 5.
 const ROTARY: [&str; 2] = ["rope_scaling", "rope_parameters"];
+
+/// The object in which some classes keep their configuration whole, and its parts with the names that they have elsewhere.
+const WHOLE: &str = "config";
+const WHOLE_PARTS: [(&str, &str); 2] = [("text", "text_config"), ("vision", "vision_config")];
+
+/// The configuration with the parts of such an object where others have theirs; a part that is left out has the values of its
+/// class.
+pub(super) fn with_parts(config: &Json) -> Cow<'_, Json> {
+    let classes = config.get("architectures").and_then(Json::as_array);
+    let mut classes = classes.into_iter().flatten().filter_map(Json::as_str);
+    let Some(whole) = config.get(WHOLE).filter(|whole| whole.is_object()) else {
+        return Cow::Borrowed(config);
+    };
+    if !classes.any(|class| families::WHOLE_IN_ONE.contains(&class)) {
+        return Cow::Borrowed(config);
+    }
+    let mut parted = config.clone();
+    if let Some(object) = parted.as_object_mut() {
+        for (part, usual) in WHOLE_PARTS {
+            let stated = whole.get(part).filter(|part| part.is_object());
+            let stated = stated.cloned().unwrap_or(Json::Object(Map::new()));
+            object.entry(usual).or_insert(stated);
+        }
+    }
+    Cow::Owned(parted)
+}
 
 /// `config` with the values that it leaves out.
 ///
@@ -148,6 +175,7 @@ const SIZED_MATRICES: &[(Key, &str, usize)] = &[
     (Key::Ffn, "layers.{}.mlp.down_proj.weight", 1),
     (Key::Ffn, "layers.{}.feed_forward.gate_proj.weight", 0),
     (Key::Ffn, "layers.{}.mixer.down_proj.weight", 1),
+    (Key::Ffn, "blocks.{}.mlp.fc1.weight", 0),
     (Key::Experts, "layers.{}.mlp.gate.weight", 0),
     (Key::Experts, "layers.{}.mlp.router.weight", 0),
     (Key::Experts, "layers.{}.router.proj.weight", 0),
@@ -215,14 +243,7 @@ impl StoredShapes<'_> {
     /// The number of stored blocks without those for multi-token prediction; without weights, the length of
     /// `layer_types`.
     fn blocks(&self, config: &Json) -> Option<u64> {
-        let in_block = self
-            .0
-            .text
-            .iter()
-            .filter(|e| e.pattern.starts_with("layers.{}."));
-        let last = in_block
-            .filter_map(|entry| entry.numbers.first().copied())
-            .max();
+        let last = self.0.text.iter().filter_map(ParsedWeight::block).max();
         let listed = || {
             let kinds = json_lookup(config, "layer_types")?.as_array()?;
             Some(kinds.len() as u64)

@@ -186,7 +186,11 @@ impl GgufRows<'_> {
         site: &RowSite<'_>,
         tensors: &[Tensor],
     ) -> Result<bool, ModelError> {
-        let stored = |role: R| tensors.iter().find(|t| t.role == role && t.layer == layer);
+        // A bias has the role of its weight.
+        let stored = |role: R| {
+            let name = role.gguf_name(layer, "weight");
+            tensors.iter().find(|t| t.name == name)
+        };
         for (apart, one) in FUSED {
             // A fused tensor has the rows of all its parts.
             if apart.contains(&row.role)

@@ -5,8 +5,7 @@
 
 use serde_json::Value as Json;
 
-use super::arch::Arch;
-use super::arch::ShapeParams;
+use super::arch::{Arch, RowSite, ShapeParams};
 use super::defaults::{self, StoredShapes};
 use super::dims::{dims_and_layers, head_dim, shape_params};
 use super::hparams::{HParams, Key};
@@ -19,7 +18,7 @@ use super::resolve_tensors::Strictness;
 use super::role::TensorRole;
 use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
-use super::spec::{Dims, ModelSpec};
+use super::spec::{Dims, Layer, ModelSpec};
 use super::tensor::Tensor;
 use super::{ModelError, Quirks, Unknown, arithmetic, members, resolve_tensors, stated};
 use crate::checkpoint::{Checkpoint, Pooling, RawConfig};
@@ -30,6 +29,7 @@ pub(super) fn read(
     config: &Json,
     unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
+    let config = &*defaults::with_parts(config);
     let names = StatedNames::of(config);
     let variant = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
     let known = variant.and_then(Result::ok);
@@ -97,7 +97,9 @@ pub(super) fn read(
         labels: labels(checkpoint, arch),
         ..shape_params(&hparams, tied, head_dim(&layers))?
     };
-    if let Some(rows) = sorted.embedding_rows() {
+    if let Some(rows) = sorted.embedding_rows()
+        && Some(rows) != embedding_rows(arch, &dims, &params, &layers)
+    {
         dims.vocab = rows;
     }
     if assumed.is_none() {
@@ -158,6 +160,19 @@ pub(super) fn read(
         retrieval: None,
         served_context: None,
     })
+}
+
+/// Rows of the embedding by the configuration, which may be more than the vocabulary has tokens.
+fn embedding_rows(arch: &Arch, dims: &Dims, params: &ShapeParams, layers: &[Layer]) -> Option<u64> {
+    let mut rows = arch.rows();
+    let embedding = rows.find(|row| row.role == TensorRole::TokenEmbedding)?;
+    let site = RowSite {
+        dims,
+        params,
+        layer: layers.first()?,
+        block: 0,
+    };
+    (embedding.shape)(&site).first().copied()
 }
 
 /// What a reranker answers, so many: its head is made of rows of the head that writes.

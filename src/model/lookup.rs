@@ -3,7 +3,7 @@
 
 use serde_json::Value as Json;
 
-use super::arch::Arch;
+use super::arch::{Arch, Served};
 use super::conversion::Conversion;
 use super::families;
 use super::hparams::{HParams, text_config};
@@ -78,7 +78,7 @@ fn wraps(class: &str, _: &Arch) -> bool {
 impl Arch {
     /// The architecture with GGUF's name `name`.
     pub(super) fn of_gguf(name: &str) -> Option<&'static Arch> {
-        Arch::all().find(|arch| arch.name == name)
+        Arch::all().find(|arch| arch.name == name && arch.in_llama_cpp)
     }
 
     /// The architecture of a `config.json`, by class and then by model type. In a multimodal model the class is that of
@@ -161,6 +161,38 @@ fn own_entry(model: &ModelSpec) -> Option<&'static Arch> {
 /// Why no GGUF is made of `model`, where that lies in llama.cpp.
 pub fn refusal_of(model: &ModelSpec) -> Option<&'static str> {
     own_entry(model)?.refusal
+}
+
+/// What serves a model, where that is not all runtimes that read its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServedAlone {
+    /// One runtime.
+    By(OnlyRuntime),
+    /// The runtimes that load a GGUF of it.
+    AsGguf,
+}
+
+/// The one runtime that serves a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnlyRuntime {
+    /// Its id.
+    pub id: &'static str,
+    /// Its last version that serves the model.
+    pub until: &'static str,
+    /// Tokens of its cache that an image takes beside the text.
+    pub image_tokens: Option<u64>,
+}
+
+/// What alone serves `model`, if that is not all runtimes that read its files.
+pub fn served_alone(model: &ModelSpec) -> Option<ServedAlone> {
+    Some(match own_entry(model)?.served? {
+        Served::AsGguf => ServedAlone::AsGguf,
+        Served::By(one) => ServedAlone::By(OnlyRuntime {
+            id: one.runtime,
+            until: one.until,
+            image_tokens: (one.image_tokens)(&model.config),
+        }),
+    })
 }
 
 /// What is said of an architecture that the decoder does not run.

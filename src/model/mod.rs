@@ -50,7 +50,9 @@ pub(crate) use kept::lost;
 pub use left_out::PREDICTION_HEAD;
 #[cfg(test)]
 pub(crate) use lookup::quirks_of;
-pub use lookup::{conversion_of, converted, refusal_of, unknown_pass};
+pub use lookup::{
+    OnlyRuntime, ServedAlone, conversion_of, converted, refusal_of, served_alone, unknown_pass,
+};
 pub use names::{KnownArchitecture, architecture_names, known_architecture, known_architectures};
 pub use packed::{FoldedWeight, Member};
 pub use projector::Projector;

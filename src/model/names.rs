@@ -23,6 +23,8 @@ pub struct KnownArchitecture {
     pub classes: &'static [&'static str],
     /// Names in `config.json`'s `model_type`.
     pub model_types: &'static [&'static str],
+    /// Whether llama.cpp has it.
+    pub in_llama_cpp: bool,
     /// Whether a checkpoint is converted to a GGUF.
     pub converts: bool,
     /// Whether the decoder runs it.
@@ -35,6 +37,7 @@ pub fn known_architectures() -> impl Iterator<Item = KnownArchitecture> {
         name: arch.name,
         classes: arch.classes,
         model_types: arch.model_types,
+        in_llama_cpp: arch.in_llama_cpp,
         converts: arch.conversion.is_some(),
         decodes: arch.forward.is_some(),
     })
@@ -43,7 +46,8 @@ pub fn known_architectures() -> impl Iterator<Item = KnownArchitecture> {
 /// llama.cpp's names of the known architectures, for a message. Each appears once: llama.cpp runs several entries
 /// of the table under one name.
 pub(super) fn known_names() -> String {
-    let mut names: Vec<&str> = Arch::all().map(|arch| arch.name).collect();
+    let known = Arch::all().filter(|arch| arch.in_llama_cpp);
+    let mut names: Vec<&str> = known.map(|arch| arch.name).collect();
     names.sort_unstable();
     names.dedup();
     names.join(", ")

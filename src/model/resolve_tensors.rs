@@ -179,10 +179,7 @@ fn unaccounted<'a>(
 ) -> ModelError {
     let unknown: Vec<&ParsedWeight> = unknown.collect();
     let name = |entry: &&ParsedWeight| entry.logical.name.clone();
-    let beyond = |entry: &&ParsedWeight| {
-        let number = entry.numbers.first().map(|&n| n as usize);
-        entry.pattern.starts_with("layers.{}.") && number.is_some_and(|n| n >= blocks)
-    };
+    let beyond = |entry: &&ParsedWeight| entry.block().is_some_and(|n| n as usize >= blocks);
     let further: Vec<&ParsedWeight> = unknown.iter().copied().filter(beyond).collect();
     if let Some(first) = further.first() {
         let numbers = further.iter().filter_map(|e| e.numbers.first().copied());
@@ -213,7 +210,7 @@ fn missing(row: &TensorRow, layer: Option<u32>, text: &[ParsedWeight]) -> ModelE
     };
     let alike = text
         .iter()
-        .find(|e| e.pattern.starts_with("layers.{}.") == layer.is_some());
+        .find(|entry| entry.block().is_some() == layer.is_some());
     let prefix = alike.and_then(prefix).filter(|_| name != "lm_head.weight");
     ModelError::MissingTensor {
         tensor: prefix.unwrap_or_default() + &name,

@@ -120,6 +120,8 @@ roles! {
     AttnOutNorm           "attn_output_norm"      true   Other          Full     Whole;
     AttnSubNorm           "attn_sub_norm"         true   Other          Full     Whole;
     FfnSubNorm            "ffn_sub_norm"          true   Other          Full     Whole;
+    CrossAttnGate         "cross_attn_attn_gate"  true   Other          Full     Whole;
+    CrossFfnGate          "cross_attn_mlp_gate"   true   Other          Full     Whole;
     AttnPostNorm          "post_attention_norm"   true   Other          Full     Whole;
     AttnQA                "attn_q_a"              true   Other          Quantize Whole;
     AttnQANorm            "attn_q_a_norm"         true   Other          Full     Whole;

@@ -21,6 +21,7 @@ const PREFIXES: &[&str] = &[
     "language_model.model.",
     "language_model.",
     "model.text_model.",
+    "model.text.",
     "llm.model.",
     "backbone.",
     "model.",
@@ -36,6 +37,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("layers.0.pre_norm.weight", "embed_norm.weight"),
     ("layers.0.pre_norm.bias", "embed_norm.bias"),
     ("wte.weight", "embed_tokens.weight"),
+    ("wte", "embed_tokens.weight"),
     ("embed_out.weight", "lm_head.weight"),
     ("ln_f.weight", "norm.weight"),
     ("final_layer_norm.weight", "norm.weight"),
@@ -43,7 +45,12 @@ const RENAMED: &[(&str, &str)] = &[
     ("norm_f.weight", "norm.weight"),
     ("final_layernorm.weight", "norm.weight"),
     ("final_layernorm.bias", "norm.bias"),
+    ("post_ln.weight", "norm.weight"),
+    ("post_ln.bias", "norm.bias"),
 ];
+
+/// How names of tensors in blocks begin, with the block's number.
+const BLOCKS: &[&str] = &["layers.{}.", "blocks.{}."];
 
 /// Parts of names whose numbers are no numbers of blocks or experts, with others for them.
 const LETTERED: &[(&str, &str)] = &[(".lora.0.", ".lora.down."), (".lora.2.", ".lora.up.")];
@@ -62,6 +69,15 @@ pub(super) struct ParsedWeight {
     /// The numbers.
     pub numbers: Vec<u32>,
     pub logical: FoldedWeight,
+}
+
+impl ParsedWeight {
+    /// The number of the block that it stands in.
+    pub(super) fn block(&self) -> Option<u32> {
+        let mut starts = BLOCKS.iter();
+        let in_block = starts.any(|start| self.pattern.starts_with(start));
+        self.numbers.first().copied().filter(|_| in_block)
+    }
 }
 
 impl Sorted {
@@ -92,21 +108,18 @@ impl Sorted {
                 Some((part, by)) => split_numbers(&bare.replace(part, by)),
                 None => split_numbers(bare),
             };
-            let is_ahead = pattern.starts_with("layers.{}.")
-                && numbers
-                    .first()
-                    .is_some_and(|&n| ahead.contains(&(n as usize)));
-            let kind = match left_out::of_hugging_face(&tensor.name, bare, &tensor.shape, beside) {
-                None if is_ahead => Some(&left_out::NEXT_TOKENS),
-                kind => kind,
+            let kind = left_out::of_hugging_face(&tensor.name, bare, &tensor.shape, beside);
+            let weight = ParsedWeight {
+                pattern,
+                numbers,
+                logical: tensor,
             };
-            match kind {
-                Some(kind) => sorted.leave_out(kind, &tensor),
-                None => sorted.text.push(ParsedWeight {
-                    pattern,
-                    numbers,
-                    logical: tensor,
-                }),
+            let is_ahead = weight
+                .block()
+                .is_some_and(|n| ahead.contains(&(n as usize)));
+            match kind.or(is_ahead.then_some(&left_out::NEXT_TOKENS)) {
+                Some(kind) => sorted.leave_out(kind, &weight.logical),
+                None => sorted.text.push(weight),
             }
         }
         sorted

@@ -162,6 +162,8 @@ pub enum Cache {
     Shared,
     /// Nowhere: a token attends to all of its text, which is evaluated in one pass.
     None,
+    /// In a cache of its own, of what it sees in images and not of the text.
+    Images,
 }
 
 /// Recurrent state of one block, in F32 elements per sequence.

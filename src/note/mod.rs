@@ -9,7 +9,7 @@ mod text;
 use crate::convert::{LostScaling, LostWindow};
 use crate::device::L4tRelease;
 use crate::dtype::Dtype;
-use crate::model::LeftOut;
+use crate::model::{LeftOut, OnlyRuntime};
 use crate::units::Bytes;
 
 pub use kv::KvProblem;
@@ -110,6 +110,8 @@ pub enum Note {
     TextAlone {
         /// The runtime.
         runtime: String,
+        /// Why there is no file to load it from, if the runtime would.
+        why: Option<&'static str>,
     },
     /// The model has an audio encoder, and the memory that it computes in is not counted.
     AudioUncounted,
@@ -198,6 +200,13 @@ pub enum Note {
     LostScaling(LostScaling),
     /// A GGUF of this model loses the window of its attention.
     LostWindow(LostWindow),
+    /// No newer version of the runtime serves the model.
+    LastVersion {
+        /// The runtime.
+        runtime: String,
+        /// Its last version that does.
+        only: OnlyRuntime,
+    },
     /// The KV cache is quantized, which costs speed.
     QuantizedCache {
         /// Its type.
@@ -255,6 +264,8 @@ pub enum Note {
     TowersLeftOut {
         /// The names of the towers.
         towers: Vec<String>,
+        /// Whether its image encoder is of a kind that is written.
+        has_projector: bool,
     },
     /// Weight files beside the model that are no part of it.
     UnreadFiles {
@@ -310,6 +321,7 @@ impl Note {
             Note::BudgetBeyondMemory { .. } => "budget_beyond_memory",
             Note::LostScaling(_) => "lost_rope_scaling",
             Note::LostWindow(_) => "lost_window",
+            Note::LastVersion { .. } => "last_version",
             Note::QuantizedCache { .. } => "quantized_cache",
             Note::KeptShape { .. } => "kept_shape",
             Note::KeptStacks { .. } => "kept_stacks",
@@ -342,6 +354,7 @@ impl Note {
             | Note::AudioUncounted
             | Note::TextAlone { .. }
             | Note::ModulesUnseen
+            | Note::LastVersion { .. }
             | Note::QuantizationUnseen
             | Note::TowersUnseen => Weight::Verdict,
             Note::NoTokenizer

@@ -73,8 +73,11 @@ impl Note {
             Note::EncoderUnseen => {
                 "the compute memory of its vision or audio encoder is unknown and not counted; leave room with --reserve, or drop the encoder with --text-only".to_owned()
             }
-            Note::TextAlone { runtime } => {
+            Note::TextAlone { runtime, why: None } => {
                 format!("text alone: {runtime} reads no images or sound")
+            }
+            Note::TextAlone { why: Some(why), .. } => {
+                format!("text alone, because no projector of its encoder is made: {why}")
             }
             Note::AudioUncounted => {
                 "the compute memory of its audio encoder is not counted; leave room with --reserve if you use it".to_owned()
@@ -137,6 +140,12 @@ impl Note {
             ),
             Note::LostScaling(lost) => lost.to_string(),
             Note::LostWindow(lost) => lost.to_string(),
+            Note::LastVersion { runtime, only } => {
+                let images = only.image_tokens.map_or(String::new(), |tokens| {
+                    format!("; an image takes {tokens} tokens of the cache beside its text, which --context has to hold")
+                });
+                format!("{} serves this architecture up to {}{images}", runtime, only.until)
+            }
             Note::QuantizedCache { dtype } => format!(
                 "a {} cache saves memory and costs some speed; prefill widens one layer of it to F16",
                 dtype.name()
@@ -183,8 +192,13 @@ impl Note {
             Note::UnknownPreTokenizer => {
                 "llama.cpp does not know how this tokenizer changes or splits text; `tokenizer.ggml.pre` is `default`, and some texts will give different tokens".to_owned()
             }
-            Note::TowersLeftOut { towers } => {
-                format!("the file holds the text model; left out: {}; `orinplan quantize --projector` writes image encoders", towers.join(", "))
+            Note::TowersLeftOut { towers, has_projector } => {
+                let made = if *has_projector {
+                    "; `orinplan quantize --projector` writes image encoders"
+                } else {
+                    ""
+                };
+                format!("the file holds the text model; left out: {}{made}", towers.join(", "))
             }
             Note::UnreadFiles { names } => format!(
                 "not read, because Transformers would not load it with this model: {}",

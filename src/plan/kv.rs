@@ -145,7 +145,9 @@ pub fn kv_cache_of(model: &ModelSpec, layers: &[Layer], settings: &KvSettings) -
         ..KvCache::default()
     };
 
-    for attention in attentions(layers).filter(|a| a.cache == Cache::Own && a.kv_heads > 0) {
+    // The runtime with blocks that see images alone has the same cells for all blocks.
+    let has_cells = |a: &&Attention| matches!(a.cache, Cache::Own | Cache::Images);
+    for attention in attentions(layers).filter(|a| has_cells(a) && a.kv_heads > 0) {
         let cells = attention
             .window
             .map_or(cache.cells_full, |w| settings.window_cells(w));

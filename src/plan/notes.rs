@@ -3,6 +3,7 @@
 use crate::device::{AllocationLimit, Session};
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
+use crate::model::projector::without_file;
 use crate::note::Note;
 use crate::plan::memory::Ledger;
 use crate::plan::projector;
@@ -85,9 +86,11 @@ pub(super) fn derive_notes(
     let encoder = projector::loaded(model, runtime, workload);
     let has_encoder = encoder.is_some();
     let looks = !model.towers.is_empty() || model.projector.is_some();
-    if looks && runtime.loads.text_only {
+    let why = without_file(&model.config);
+    if (looks || why.is_some()) && projector::text_alone(model, runtime) {
         notes.push(Note::TextAlone {
             runtime: runtime.name.clone(),
+            why: why.filter(|_| !runtime.loads.text_only),
         });
     }
     let sees = looks && !workload.text_only;

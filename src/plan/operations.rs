@@ -145,7 +145,7 @@ fn attention_of(layers: &[Layer], tokens: u64) -> u64 {
                 .saturating_mul(a.key_dim.saturating_add(a.value_dim));
             tokens.saturating_mul(seen).saturating_mul(each)
         }
-        Cache::Own | Cache::Shared => {
+        Cache::Own | Cache::Shared | Cache::Images => {
             attention_macs(tokens, a.heads, a.key_dim, value_dim(a), a.window)
         }
     };

@@ -2,7 +2,7 @@
 //! and places in the cache.
 
 use crate::dtype::Dtype;
-use crate::model::projector::{EncodedImage, ImageSize, Patches};
+use crate::model::projector::{EncodedImage, ImageSize, Patches, without_file};
 use crate::model::{ModelSpec, Projector};
 use crate::plan::compute::{ComputeBackend, EncoderCompute, encoder};
 use crate::plan::speed::{Spread, finite};
@@ -10,6 +10,7 @@ use crate::plan::target::{Target, gpu};
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::runtime::profile::ComputeRule;
+use crate::scheme::Container;
 use crate::units::Bytes;
 
 /// The type of a projector that is made: the usual one, and the smallest that loses nothing to speak of.
@@ -26,6 +27,12 @@ pub fn loaded<'m>(
         .projector
         .as_ref()
         .filter(|_| reads && !workload.text_only)
+}
+
+/// Whether `runtime` runs the text of `model` alone: it has no encoders, or would load them from a file that is not made.
+pub fn text_alone(model: &ModelSpec, runtime: &RuntimeProfile) -> bool {
+    let apart = runtime.loads.reads(Container::Gguf) && without_file(&model.config).is_some();
+    runtime.loads.text_only || apart
 }
 
 /// Bytes of the projector and of other towers.

@@ -9,7 +9,7 @@ use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::input;
-use crate::model::{self, ModelSpec, tokenizers};
+use crate::model::{self, ModelSpec, ServedAlone, tokenizers};
 use crate::note::Note;
 use crate::plan::fit::Candidate;
 use crate::quantize;
@@ -29,15 +29,31 @@ pub(super) fn candidates(
     header: &GgufHeader,
     known: KnownQuality<'_>,
 ) -> Result<Vec<Candidate>, CandidateError> {
+    let not_run = |why: String| CandidateError::NotRun {
+        runtime: runtime.name.clone(),
+        model: model.name.clone(),
+        why,
+    };
     if runtime.loads.known_passes_only {
-        not_decoded(model).map_or(Ok(()), |why| {
-            Err(CandidateError::NotRun {
-                runtime: runtime.name.clone(),
-                model: model.name.clone(),
-                why,
-            })
-        })?;
+        not_decoded(model).map_or(Ok(()), |why| Err(not_run(why)))?;
     }
+    let last_version = match model::served_alone(model) {
+        Some(ServedAlone::By(only)) if only.id != runtime.id => {
+            return Err(not_run(format!(
+                "of the runtimes here, `{}` alone had its architecture, up to {}",
+                only.id, only.until
+            )));
+        }
+        Some(ServedAlone::AsGguf) if !runtime.loads.reads(Container::Gguf) => {
+            let why = "its checkpoint is none that runtimes here read, only a GGUF of it";
+            return Err(not_run(why.to_owned()));
+        }
+        Some(ServedAlone::By(only)) => Some(Note::LastVersion {
+            runtime: runtime.name.clone(),
+            only,
+        }),
+        _ => None,
+    };
     let stored_id = stored_scheme(checkpoint, model);
     let is_gguf = checkpoint.format == SourceFormat::Gguf;
     let stored_container = if is_gguf {
@@ -155,6 +171,9 @@ pub(super) fn candidates(
             notes,
         }
     }));
+    for candidate in &mut all {
+        candidate.notes.extend(last_version.clone());
+    }
     let tensors = all.iter().flat_map(|candidate| {
         let types = candidate.assignment.tensors.iter().map(|t| t.dtype);
         types.zip(&model.tensors)
@@ -292,9 +311,9 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
         notes.push(Note::QuantizationUnseen);
     }
     let unseen = if model.projector.is_some() {
-        &["audio_config"][..]
+        &["audio_config", "audio_processor"][..]
     } else {
-        &["vision_config", "audio_config"]
+        &["vision_config", "audio_config", "audio_processor"]
     };
     // A class that is conditioned on more than text has an encoder, whether or not the configuration tells of it.
     let class = config
@@ -303,7 +322,7 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
     let is_conditioned = class.is_some_and(|class| class.ends_with("ForConditionalGeneration"));
     if unseen
         .iter()
-        .any(|key| config.get(key).is_some_and(|v| v.is_object()))
+        .any(|key| model.config.get(key).is_some_and(|v| v.is_object()))
         || is_conditioned && model.projector.is_none()
     {
         notes.push(Note::TowersUnseen);

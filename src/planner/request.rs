@@ -260,7 +260,7 @@ impl WorkloadRequest {
             reserve: self.reserve,
             budget: self.budget,
             energy_budget: self.energy_budget,
-            text_only: self.text_only || runtime.loads.text_only,
+            text_only: self.text_only || plan::projector::text_alone(model, runtime),
             images: self.images,
             image: self.image,
             projector_on_cpu: self.projector_on_cpu,

@@ -77,6 +77,35 @@ fn ternary_types_are_planned_where_there_are_kernels() {
     }
 }
 
+/// Llama 3.2 Vision 11B: no runtime of GGUFs has it, and vLLM no longer.
+#[test]
+fn what_one_runtime_alone_serves_is_planned_for_it() {
+    let config = json!({
+        "architectures": ["MllamaForConditionalGeneration"], "model_type": "mllama",
+        "text_config": {"model_type": "mllama_text_model", "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38]},
+        "vision_config": {"image_size": 560, "patch_size": 14, "max_num_tiles": 4}
+    });
+    let board = "--device agx-orin-64gb";
+    for gguf in ["llama.cpp", "ollama"] {
+        let run = fit(&config, &format!("{board} --runtime {gguf}"));
+        let why = ["llama.cpp has no such architecture", "--runtime vllm"];
+        assert_error(&run, &why);
+    }
+    let run = fit(&config, &format!("{board} --runtime mlc"));
+    assert_error(&run, &["`vllm` alone had its architecture, up to 0.10.2"]);
+    let plan = fit(
+        &config,
+        &format!("{board} --runtime vllm --scheme bf16 --context 8192 --all"),
+    );
+    assert!(plan.out.starts_with("FITS"), "{}{}", plan.out, plan.err);
+    for told in [
+        "vLLM serves this architecture up to 0.10.2",
+        "an image takes 6404 tokens",
+    ] {
+        assert!(plan.out.contains(told), "{told}: {}", plan.out);
+    }
+}
+
 /// Qwen3-Next-80B-A3B and Qwen3.5-35B-A3B.
 fn delta_nets(of: &str) -> Json {
     let mut config = json!({

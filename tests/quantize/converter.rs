@@ -18,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use orinplan::gguf::{self, Value};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::build::{Bytes, Scratch, Written, orinplan, quantize};
 
@@ -108,9 +108,17 @@ fn is_disputed(line: &str) -> bool {
     line.contains(".altup_correct_coef.") || line.contains(".altup_predict_coef.")
 }
 
-fn check(name: &str) {
+fn described(name: &str) -> Json {
     let text = fs::read_to_string(data(&format!("{name}.json"))).unwrap();
-    let described: Json = serde_json::from_str(&text).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn check(name: &str) {
+    check_described(name, &described(name));
+}
+
+/// Checks that the checkpoint that is `described` becomes the file that the converter wrote for `name`.
+fn check_described(name: &str, described: &Json) {
     let scratch = Scratch::new();
     let listed: Vec<(String, Vec<usize>)> =
         serde_json::from_value(described["tensors"].clone()).unwrap();
@@ -250,6 +258,224 @@ fn qwen35_beside_its_vision_tower() {
 #[test]
 fn qwen35moe() {
     check("qwen35moe");
+}
+
+/// The converter does not take the class; its text model is the one that the file holds. The record has no name for what is
+/// beside it.
+#[test]
+fn phi4_multimodal_without_its_adapters_and_encoders() {
+    let mut model = described("phi3-long");
+    let config = &mut model["config"];
+    config["architectures"] = json!(["Phi4MMForCausalLM"]);
+    config["model_type"] = json!("phi4mm");
+    for key in ["vision_lora", "speech_lora", "audio_processor"] {
+        config[key] = json!({"r": 4});
+    }
+    let tensors = model["tensors"].as_array_mut().unwrap();
+    let mut beside = Vec::new();
+    for tensor in tensors.iter_mut() {
+        let name = tensor[0].as_str().unwrap().to_owned();
+        let Some(module) = name.strip_suffix("_proj.weight") else {
+            continue;
+        };
+        tensor[0] = json!(format!("{module}_proj.base_layer.weight"));
+        for adapter in ["vision", "speech"] {
+            let part = |half: &str| format!("{module}_proj.lora_{half}.{adapter}.weight");
+            beside.push(json!([part("A"), [4, tensor[1][1]]]));
+            beside.push(json!([part("B"), [tensor[1][0], 4]]));
+        }
+    }
+    tensors.extend(beside);
+    let extended = "model.embed_tokens_extend";
+    for name in [
+        "image_embed.glb_GN",
+        "image_embed.img_processor.encoder.layers.0.mlp.fc1.bias",
+        "image_embed.img_projection.0.weight",
+        "audio_embed.encoder.embed.out.weight",
+        "audio_embed.audio_projection.speech.0.weight",
+    ] {
+        tensors.push(json!([format!("{extended}.{name}"), [8]]));
+    }
+    check_described("phi3-long", &model);
+}
+
+/// A small moondream2 with the numbers of the record of Phi 2, whose queries, keys and values it stores as one.
+fn moondream2() -> (Json, Vec<Bytes>) {
+    let phi2 = described("phi2");
+    let listed: Vec<(String, Vec<usize>)> =
+        serde_json::from_value(phi2["tensors"].clone()).unwrap();
+    let config = json!({
+        "architectures": ["HfMoondream"], "model_type": "moondream1", "dtype": "bfloat16", "vocab_size": 320,
+        "config": {"text": {
+            "dim": 64, "ff_dim": 256, "n_layers": 2, "vocab_size": 320, "max_context": 2048, "n_heads": 4
+        }}
+    });
+    let all = stored(&listed);
+    let find = |name: &str| all.iter().find(|tensor| tensor.0 == name).unwrap();
+    let mut tensors = Vec::new();
+    let mut add = |own: String, parts: &[String]| {
+        let (_, dtype, shape, _) = find(&parts[0]);
+        let mut shape = shape.clone();
+        shape[0] *= parts.len();
+        let bytes = parts.iter().flat_map(|part| find(part).3.clone());
+        tensors.push((format!("model.text.{own}"), *dtype, shape, bytes.collect()));
+    };
+    for (own, usual) in [
+        ("wte", "model.embed_tokens.weight"),
+        ("post_ln.weight", "model.final_layernorm.weight"),
+        ("post_ln.bias", "model.final_layernorm.bias"),
+        ("lm_head.weight", "lm_head.weight"),
+        ("lm_head.bias", "lm_head.bias"),
+    ] {
+        add(own.to_owned(), &[usual.to_owned()]);
+    }
+    for block in 0..2 {
+        for part in ["weight", "bias"] {
+            let at = |name: &str| format!("model.layers.{block}.{name}.{part}");
+            for (own, usual) in [
+                ("ln", &["input_layernorm"][..]),
+                (
+                    "attn.qkv",
+                    &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+                ),
+                ("attn.proj", &["self_attn.dense"]),
+                ("mlp.fc1", &["mlp.fc1"]),
+                ("mlp.fc2", &["mlp.fc2"]),
+            ] {
+                let usual: Vec<String> = usual.iter().map(|name| at(name)).collect();
+                add(format!("blocks.{block}.{own}.{part}"), &usual);
+            }
+        }
+    }
+    for name in [
+        "vision.patch_emb.weight",
+        "vision.blocks.0.attn.qkv.weight",
+        "vision.proj_mlp.fc1.bias",
+        "region.coord_features",
+        "region.size_decoder.fc1.weight",
+    ] {
+        tensors.push((format!("model.{name}"), "BF16", vec![4], vec![0; 8]));
+    }
+    (config, tensors)
+}
+
+/// The code beside the weights of a revision that has its tokenizer with it.
+const OWN_TOKENIZER: &str = "Tokenizer.from_pretrained(\"vikhyatk/moondream2\")";
+
+/// llama.cpp's converter does not take the class. The published file of moondream2 has the keys of Phi 2, and its queries, keys
+/// and values fused.
+#[test]
+fn moondream2_is_a_phi2_with_fused_projections() {
+    let (config, tensors) = moondream2();
+    let scratch = Scratch::new();
+    let model = scratch.stored("model", &config, tensors);
+    fs::write(model.join("moondream.py"), OWN_TOKENIZER).unwrap();
+    let output = scratch.path("x.gguf");
+    quantize(&model, "bf16", &output, &[]);
+    let expect = fs::read_to_string(data("phi2.txt")).unwrap();
+    let is_apart = |line: &&str| {
+        ["q", "k", "v"]
+            .iter()
+            .any(|p| line.contains(&format!(".attn_{p}.")))
+    };
+    let mut expect: Vec<&str> = expect.lines().filter(|line| !is_apart(line)).collect();
+    let found = lines(&output);
+    let (fused, mut found): (Vec<&str>, Vec<&str>) = found
+        .iter()
+        .map(String::as_str)
+        .partition(|line| line.contains(".attn_qkv."));
+    expect.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found.join("\n"), expect.join("\n"));
+    let fused: Vec<&str> = fused
+        .iter()
+        .map(|line| line.rsplit_once(' ').unwrap().0)
+        .collect();
+    assert_eq!(
+        fused,
+        [
+            "blk.0.attn_qkv.weight BF16 [192, 64]",
+            "blk.0.attn_qkv.bias F32 [192]",
+            "blk.1.attn_qkv.weight BF16 [192, 64]",
+            "blk.1.attn_qkv.bias F32 [192]",
+        ]
+    );
+    // Its encoder is none that runtimes of GGUFs could load from a file.
+    let fit = [
+        "fit",
+        model.to_str().unwrap(),
+        "--device",
+        "orin-nano-8gb",
+        "--all",
+    ];
+    let (plan, stderr, _) = orinplan(&fit);
+    assert!(
+        plan.contains("text alone, because no projector"),
+        "{plan}{stderr}"
+    );
+    assert!(
+        !plan.contains("--mmproj") && !plan.contains("vision or audio weights"),
+        "{plan}"
+    );
+    let vllm = [&fit[..], &["--runtime", "vllm"]].concat();
+    let (_, stderr, code) = orinplan(&vllm);
+    assert!(
+        code == 2 && stderr.contains("vLLM does not run"),
+        "{stderr}"
+    );
+    // llama-quantize's order has the bias first.
+    quantize(&model, "q8_0", &scratch.path("q8_0.gguf"), &[]);
+}
+
+/// Since 2025-06-21 its code takes the tokenizer of another repository, and the files of the earlier one are still there.
+#[test]
+fn a_tokenizer_of_an_earlier_moondream2_is_refused() {
+    let (config, tensors) = moondream2();
+    let scratch = Scratch::new();
+    let model = scratch.stored("model", &config, tensors);
+    let model_text = model.to_str().unwrap();
+    let output = scratch.path("x.gguf");
+    let refused = || {
+        let args = [
+            "quantize",
+            model_text,
+            "--scheme",
+            "f16",
+            "--output",
+            output.to_str().unwrap(),
+        ];
+        let (_, stderr, code) = orinplan(&args);
+        assert_eq!(code, 2, "{stderr}");
+        stderr
+    };
+    let unsaid = refused();
+    assert!(unsaid.contains("no moondream.py found"), "{unsaid}");
+    let code = "Tokenizer.from_pretrained(\"moondream/starmie-v1\")";
+    fs::write(model.join("moondream.py"), code).unwrap();
+    let elsewhere = refused();
+    assert!(elsewhere.contains("`moondream/starmie-v1`"), "{elsewhere}");
+    // With that repository's tokenizer it is the model's.
+    let path = model.join("tokenizer.json");
+    let mut tokenizer: Json = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let tokens = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    tokens.retain(|_, id| *id != 5);
+    tokens.insert("<|md_reserved_0|>".to_owned(), json!(5));
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    quantize(&model, "f16", &output, &[]);
+    let args = [
+        "quantize",
+        model_text,
+        "--projector",
+        "--scheme",
+        "f16",
+        "--dry-run",
+    ];
+    let (_, stderr, code) = orinplan(&args);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(
+        stderr.contains("ggml-org/moondream2-20250414-GGUF"),
+        "{stderr}"
+    );
 }
 
 /// A test for each of these.

@@ -259,6 +259,9 @@ FAMILIES = {
     )
 }
 
+# Small files beside the weights, which say what the model is.
+FILES = {"moondream": {"moondream.py": "Tokenizer.from_pretrained('vikhyatk/moondream2')"}}
+
 # Norms that multiply by one more than their weight.
 _ADD_ONE = ("gemma", "gemma2", "gemma3", "qwen3_5", "qwen35moe", "nemotron")
 
@@ -271,7 +274,7 @@ def _values(family, name, shape):
     noise = np.random.RandomState(zlib.crc32(f"{family} {name}".encode())).standard_normal(shape)
     # Gemma multiplies embeddings by the root of their width; here the last norm makes that good.
     scale = math.sqrt(HIDDEN) if family.startswith("gemma") else 1.0
-    if ("norm" in name or ".ln_" in name) and name.endswith("weight"):
+    if any(part in name for part in ("norm", ".ln_", ".ln.", "post_ln")) and name.endswith("weight"):
         centre = scale if name.endswith((".norm.weight", "embedding_norm.weight")) and ".layers." not in name else 1.0
         if family.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
             # Its scores have no factor: these norms keep them as small as others'.
@@ -289,7 +292,7 @@ def _values(family, name, shape):
         return np.array(0.5 if name.endswith("beta") else -1e-6)
     if len(shape) == 1:
         return 0.3 * noise
-    if name.split(".")[-2] in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out"):
+    if name.split(".")[-2] in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out") or name.endswith(".wte"):
         return 0.15 * noise / scale
     back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj", "dense", "fc2", "output_linear")
     gain = 3.0 if any(part in name for part in back) else 1.0
@@ -348,6 +351,8 @@ def make(family, directory):
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config, indent=2))
+    for name, text in FILES.get(family, {}).items():
+        (directory / name).write_text(text)
     filled = [(name, shape, stored(family, name, shape)) for name, shape in tensors]
     save(directory / "model.safetensors", filled)
 

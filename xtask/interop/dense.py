@@ -208,6 +208,55 @@ def phi2():
     return config, [(name.replace("model.norm.", "model.final_layernorm."), s) for name, s in tensors]
 
 
+# Names of moondream2's tensors, and those of the Phi that computes the same.
+MOONDREAM_NAMES = [
+    ("model.text.wte", "model.embed_tokens.weight"), ("model.text.post_ln.", "model.final_layernorm."),
+    ("model.text.lm_head.", "lm_head."), ("model.text.blocks.", "model.layers."), (".ln.", ".input_layernorm."),
+    (".attn.qkv.", ".self_attn.qkv_proj."), (".attn.proj.", ".self_attn.dense."),
+]
+
+
+def moondream():
+    """Its code is not in Transformers; Phi computes the same (expected.py)."""
+    config = {
+        "architectures": ["HfMoondream"], "model_type": "moondream1", "torch_dtype": "bfloat16", "config": {"text": {
+            "dim": HIDDEN, "ff_dim": 4 * HIDDEN, "n_layers": 2, "vocab_size": parts.VOCAB, "max_context": 2048,
+            "n_heads": HEADS, "n_kv_heads": HEADS,
+        }},
+    }
+    block = _with_biases([
+        ("ln.weight", [HIDDEN]), ("attn.qkv.weight", [3 * HIDDEN, HIDDEN]), ("attn.proj.weight", [HIDDEN, HIDDEN]),
+        ("mlp.fc1.weight", [4 * HIDDEN, HIDDEN]), ("mlp.fc2.weight", [HIDDEN, 4 * HIDDEN]),
+    ])
+    ends = _with_biases([("post_ln.weight", [HIDDEN]), ("lm_head.weight", [parts.VOCAB, HIDDEN])])
+    tensors = [("wte", [parts.VOCAB, HIDDEN]), *ends]
+    tensors += [(f"blocks.{i}.{name}", shape) for i in range(2) for name, shape in block]
+    return config, [(f"model.text.{name}", shape) for name, shape in tensors]
+
+
+def phi4mm():
+    """Its text alone, which no adapter changes, is a Phi-3 (expected.py)."""
+    config = plain(
+        "Phi4MMForCausalLM", "phi4mm", head_dim=HEAD, partial_rotary_factor=0.75, sliding_window=None, pad_token_id=0,
+        original_max_position_embeddings=1024, vision_lora={"r": 8}, speech_lora={"r": 8},
+        audio_processor={"name": "cascades"},
+        rope_scaling={
+            "type": "longrope", "short_factor": [1.0 + i / 32 for i in range(HEAD * 3 // 8)],
+            "long_factor": [2.0 + i / 4 for i in range(HEAD * 3 // 8)],
+        },
+    )
+    wrapped = [
+        ("self_attn.qkv_proj", [(HEADS + 2 * GROUPS) * HEAD, HIDDEN]), ("self_attn.o_proj", [HIDDEN, HEADS * HEAD]),
+        ("mlp.gate_up_proj", [512, HIDDEN]), ("mlp.down_proj", [HIDDEN, 256]),
+    ]
+    block = TWO + [(f"{name}.base_layer.weight", shape) for name, shape in wrapped]
+    for adapter in ("vision", "speech"):
+        block += [(f"{name}.lora_A.{adapter}.weight", [8, shape[1]]) for name, shape in wrapped]
+        block += [(f"{name}.lora_B.{adapter}.weight", [shape[0], 8]) for name, shape in wrapped]
+    encoder = "model.embed_tokens_extend.image_embed.img_processor.encoder.layers.0.mlp.fc1.weight"
+    return config, [*layers_of(config, lambda _: block), (encoder, [8, 8])]
+
+
 def ministral3():
     """Queries grow with their position, and YaRN takes its factor back."""
     text = plain(
@@ -397,5 +446,5 @@ def qwen3vl():
 
 ALL = (
     qwen2vl, qwen3vl, hunyuan_moe, phimoe, apertus, baichuan, baichuan_13b, ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
-    granitemoe, glm4, glm4v, phi2, cohere2,
+    granitemoe, glm4, glm4v, phi2, moondream, phi4mm, cohere2,
 )

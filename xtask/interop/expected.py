@@ -109,6 +109,48 @@ def _as_llama(source, target):
     return target
 
 
+def _as_phi(source, target):
+    """moondream2, whose code is not in Transformers, as the Phi that computes the same."""
+    text = json.loads((source / "config.json").read_text())["config"]["text"]
+    config = {
+        "architectures": ["PhiForCausalLM"], "model_type": "phi", "hidden_size": text["dim"],
+        "intermediate_size": text["ff_dim"], "num_hidden_layers": text["n_layers"], "vocab_size": text["vocab_size"],
+        "max_position_embeddings": text["max_context"], "num_attention_heads": text["n_heads"], "layer_norm_eps": 1e-5,
+        "num_key_value_heads": text["n_kv_heads"], "partial_rotary_factor": 0.5, "rope_theta": 10000.0,
+        "hidden_act": "gelu_new", "qk_layernorm": False, "tie_word_embeddings": False,
+    }
+    (target / "config.json").write_text(json.dumps(config))
+    _, tensors = checkpoints.FAMILIES[source.name]()
+    filled = []
+    for name, shape in tensors:
+        bits = checkpoints.stored(source.name, name, shape)
+        for own, usual in dense.MOONDREAM_NAMES:
+            name = name.replace(own, usual)
+        if "qkv_proj" in name:
+            for part, third in zip("qkv", np.split(bits, 3)):
+                filled.append((name.replace("qkv_proj", f"{part}_proj"), list(third.shape), np.ascontiguousarray(third)))
+        else:
+            filled.append((name, shape, bits))
+    checkpoints.save(target / "model.safetensors", filled)
+    return target
+
+
+def _as_phi3(source, target):
+    """The text of Phi-4-multimodal, which no adapter changes, as the Phi-3 that it is."""
+    config = json.loads((source / "config.json").read_text())
+    config |= {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3"}
+    for key in ("vision_lora", "speech_lora", "audio_processor"):
+        del config[key]
+    (target / "config.json").write_text(json.dumps(config))
+    _, tensors = checkpoints.FAMILIES[source.name]()
+    text = [(name, shape) for name, shape in tensors if "lora_" not in name and "_extend." not in name]
+    filled = [
+        (name.replace(".base_layer.", "."), shape, checkpoints.stored(source.name, name, shape)) for name, shape in text
+    ]
+    checkpoints.save(target / "model.safetensors", filled)
+    return target
+
+
 def _as_llama_without_names(source, target):
     """Baichuan, whose code is not in Transformers, as the Llama that computes the same; [`_sloped`] does the rest."""
     config = json.loads((source / "config.json").read_text())
@@ -245,6 +287,10 @@ def expected(directory):
             source = _as_deepseek(directory, Path(scratch))
         elif config["model_type"] == "deepseek_vl_v2":
             source = _as_qwen(directory, Path(scratch))
+        elif config["model_type"] == "moondream1":
+            source = _as_phi(directory, Path(scratch))
+        elif config["model_type"] == "phi4mm":
+            source = _as_phi3(directory, Path(scratch))
         elif config["model_type"] == "baichuan":
             source = _as_llama_without_names(directory, Path(scratch))
         elif config["model_type"] == "exaone":

@@ -119,6 +119,7 @@ KINDS = {
     "olmoe": (_byte_level, GPT2, False), "qwen2moe": (_byte_level, QWEN2, False),
     "granite": (_byte_level, STARCODER, False), "granitemoe": (_byte_level, STARCODER, False),
     "glm4": (_byte_level, LLAMA3, False), "glm4v": (_byte_level, LLAMA3, False), "phi2": (_byte_level, GPT2, False),
+    "moondream": (_byte_level, GPT2, False), "phi4mm": (_byte_level, GPT4O, False),
     "cohere2": (_byte_level, STARCODER, False), "gpt_oss": (_byte_level, GPT4O, False),
     "apertus": (_byte_level, LLAMA3, True), "phimoe": (_pieces, True, "<|endoftext|>"), "hunyuan_moe": (_byte_level, QWEN2, False),
     "qwen2vl": (_byte_level, QWEN2, False), "qwen3vl": (_byte_level, QWEN2, False),

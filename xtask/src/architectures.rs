@@ -17,7 +17,8 @@ use crate::interop::images;
 const HEAD: &str = "# Architectures
 
 What the program does with models of each architecture (llama.cpp's name), by the class in `config.json`. It plans all
-of them, from a `config.json` and from a GGUF. `cargo xtask architectures` writes this file.
+of them, from a `config.json` and from a GGUF; those that llama.cpp does not have (*no GGUF*) from a `config.json` alone, for
+the runtime that serves them. `cargo xtask architectures` writes this file.
 
 - *converter*: a conversion is held to llama.cpp's converter, key by key and byte by byte (`tests/data/converter`).
 - *logits*: `cargo xtask interop` holds the decoder's logits to llama.cpp's on the same file in three formats, and those
@@ -57,6 +58,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("gemma4_moe", "gemma4"),
     ("hunyuan_moe", "hunyuan-moe"),
     ("baichuan_13b", "baichuan"),
+    ("moondream", "phi2"),
+    ("phi4mm", "phi3"),
 ];
 
 /// Writes the file.
@@ -104,9 +107,14 @@ fn table() -> anyhow::Result<String> {
             .to_owned()
         };
         format!(
-            "| `{}` | {} | loader | {} | {} | {} |\n",
+            "| `{}` | {} | {} | {} | {} | {} |\n",
             row.name,
             row.classes.join(", "),
+            if row.in_llama_cpp {
+                "loader"
+            } else {
+                "no GGUF"
+            },
             does(row.converts, &converted, "converter"),
             does(row.decodes, &run, "logits"),
             beside(row, &checked),

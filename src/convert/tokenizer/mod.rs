@@ -101,6 +101,7 @@ pub(super) fn add(
         None => {
             let files: TokenizerFiles<'_, Model> =
                 TokenizerFiles::read(directory, tokenizer_config)?;
+            check_own(&files, conversion)?;
             let tokens = of_json(&files, size, conversion)?;
             let special = special::read(&files, config);
             (tokens.merged(files.json), special, files.config)
@@ -172,6 +173,30 @@ pub(super) fn add(
         if let SpecialToken::Id { kind, id } = token {
             special::add_id(pairs, kind, *id);
         }
+    }
+    Ok(())
+}
+
+/// Checks that the tokenizer beside the weights is the model's, where its code may take another.
+fn check_own(
+    files: &TokenizerFiles<'_, Model>,
+    conversion: &Conversion,
+) -> Result<(), ConvertError> {
+    let (Some(elsewhere), Some((_, json))) = (conversion.tokenizer_elsewhere, &files.json) else {
+        return Ok(());
+    };
+    if json.id_of(elsewhere.token).is_some() {
+        return Ok(());
+    }
+    let Some(path) = beside(files.directory, elsewhere.code) else {
+        return Err(ConvertError::TokenizerUnsaid {
+            place: files.directory.to_owned(),
+            code: elsewhere.code,
+        });
+    };
+    let repository = elsewhere.repository;
+    if input::read_text(&path, CONFIG_LIMIT)?.contains(repository) {
+        return Err(ConvertError::TokenizerElsewhere { path, repository });
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 TYPES = """apertus arcee bamba bert bitnet cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe exaone4 falcon_h1 falcon_mamba gemma gemma2
 gemma3_text gemma3n_text gemma4_text gemma4_unified_text glm glm4 glm4_moe_lite glm4v_text gpt_neox gpt_oss granite granitemoe granitemoehybrid
 granitemoeshared hunyuan_v1_dense hunyuan_v1_moe jamba kimi_linear lfm2 lfm2_moe llama llama4_text mamba mamba2 ministral3 mistral mixtral
-nemotron nemotron_h olmo olmo2 olmo3 olmoe phi phi3 phimoe qwen2 qwen2_5_vl_text qwen2_moe
+mllama_text_model nemotron nemotron_h olmo olmo2 olmo3 olmoe phi phi3 phimoe qwen2 qwen2_5_vl_text qwen2_moe
 qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_vl_moe_text qwen3_vl_text roberta seed_oss
 smollm3 stablelm starcoder2 xlm-roberta""".split()
 FACTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "hparams.rs")
@@ -28,6 +28,11 @@ REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["exaone", "minicpm", 
 REMOTE["baichuan"] = {"tie_word_embeddings": False}  # its own class says so
 REMOTE["DeepseekOCR"] = {"rms_norm_eps": 1e-06, "tie_word_embeddings": False}
 REMOTE["rwkv7"] = {"tie_word_embeddings": False}
+REMOTE["moondream1"] = {"dim": 2048, "ff_dim": 8192, "layer_norm_eps": 1e-05, "max_context": 2048, "n_heads": 32, "n_layers": 24,
+                        "partial_rotary_factor": 0.5, "rope_theta": 10000.0, "tie_word_embeddings": False, "vocab_size": 51200}
+REMOTE["phi4mm"] = {"hidden_size": 3072, "intermediate_size": 8192, "max_position_embeddings": 4096,
+                    "original_max_position_embeddings": 4096, "partial_rotary_factor": 1.0, "rms_norm_eps": 1e-05,
+                    "rope_theta": 10000.0, "tie_word_embeddings": False, "vocab_size": 200064}
 # Read nowhere for these types: their windows are off unless `use_sliding_window` is on, or off in llama.cpp.
 INERT = {(kind, "sliding_window") for kind in TYPES if kind.startswith(("mistral", "ministral3", "qwen", "smollm3"))}
 

@@ -62,15 +62,10 @@ const fn fixed(kind: &'static str, id: u32) -> SpecialToken {
 }
 
 const GEMMA_CONVERSION: Conversion = Conversion {
-    first: &[],
     keys: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW]],
     vocabulary: Vocabulary::SentencePiece,
-    pre_tokenizer: None,
-    dropped: &[],
-    rank_template: None,
-    special_tokens: &[],
     weights: &[SHIFTED_NORMS],
-    stacks_together: false,
+    ..Conversion::USUAL
 };
 
 pub(super) static GEMMA2: Arch = Arch {

@@ -35,15 +35,9 @@ pub(super) static LFM2: Arch = Arch {
         DENSE,
     ],
     conversion: Some(Conversion {
-        first: &[],
         keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, LFM2_KEYS],
         vocabulary: Vocabulary::ByteLevel,
-        pre_tokenizer: None,
-        dropped: &[],
-        rank_template: None,
-        special_tokens: &[],
-        weights: &[],
-        stacks_together: false,
+        ..Conversion::USUAL
     }),
     quirks: LFM2_QUIRKS,
     loader: Loader {

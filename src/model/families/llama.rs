@@ -72,15 +72,9 @@ const LLAMA_TENSORS: &[&[TensorRow]] = &[
 ];
 
 const LLAMA_CONVERSION: Conversion = Conversion {
-    first: &[],
-    keys: &[],
     vocabulary: Vocabulary::Llama,
-    pre_tokenizer: None,
-    dropped: &[],
-    rank_template: None,
-    special_tokens: &[],
     weights: ROTARY_PAIRS,
-    stacks_together: false,
+    ..Conversion::USUAL
 };
 
 /// The configuration classes of Llama and Mistral fill in the width of a head, that of Mixtral does not.
@@ -216,17 +210,12 @@ pub(super) static PHI3: Arch = Arch {
     model_types: &["phi3", "phi4"],
     forward: Some(PLAIN),
     layers: uniform,
-    tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, FUSED],
+    tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, FUSED, ROPE_FACTORS],
     conversion: Some(Conversion {
         first: &[KeyRule::Derived(Derived::LongRopeAttnFactor)],
         keys: &[PHI3_KEYS],
         vocabulary: Vocabulary::Phi3,
-        pre_tokenizer: None,
-        dropped: &[],
-        rank_template: None,
-        special_tokens: &[],
-        weights: &[],
-        stacks_together: false,
+        ..Conversion::USUAL
     }),
     quirks: PHI3_QUIRKS,
     loader: Loader {
@@ -261,24 +250,27 @@ pub(super) const PHI3_KEYS: &[KeyRule] = &[
     KeyRule::count(Key::Window).or(|_| Some(0)),
 ];
 
-const FUSED: &[TensorRow] = &[
+const FUSED: &[TensorRow] = &[FUSED_HEADS, OUTPUT_OF_FUSED, FUSED_GATE, DOWN_OF_FUSED];
+
+pub(super) const FUSED_HEADS: TensorRow =
     TensorRow::weight(R::AttnQkv, &["layers.{}.self_attn.qkv_proj.weight"], |p| {
         vec![
             query_width(p) + key_width(p) + value_width(p),
             p.dims.hidden,
         ]
-    }),
+    });
+
+pub(super) const OUTPUT_OF_FUSED: TensorRow =
     TensorRow::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
         vec![p.dims.hidden, query_width(p)]
-    }),
+    });
+
+pub(super) const FUSED_GATE: TensorRow =
     TensorRow::weight(R::FfnUp, &["layers.{}.mlp.gate_up_proj.weight"], |p| {
         vec![2 * inner(p), p.dims.hidden]
-    }),
+    });
+
+pub(super) const DOWN_OF_FUSED: TensorRow =
     TensorRow::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
         vec![p.dims.hidden, inner(p)]
-    }),
-    TensorRow::weight(R::RopeFactorsLong, &[], |p| vec![p.params.rope_factors])
-        .when(|p| p.params.rope_factors > 0),
-    TensorRow::weight(R::RopeFactorsShort, &[], |p| vec![p.params.rope_factors])
-        .when(|p| p.params.rope_factors > 0),
-];
+    });

@@ -7,12 +7,11 @@ use super::common::*;
 use super::keys::*;
 use super::llama::LLAMA_LOADER;
 use super::loader_keys::{OPTIONAL_SCALES, RMS_NORM};
-use crate::model::arch::{Arch, TensorRow};
+use crate::model::arch::Arch;
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::forward_spec::{ArchTraits, OutputScale, PLAIN, RopeStyle};
 use crate::model::hparams::Number;
 use crate::model::loader::Loader;
-use crate::model::role::TensorRole as R;
 
 pub(super) static MINICPM: Arch = Arch {
     name: "minicpm",
@@ -48,12 +47,4 @@ const SCALES: &[KeyRule] = &[
     KeyRule::Number(Number::EmbeddingScale),
     KeyRule::Derived(Derived::DepthScale),
     KeyRule::Derived(Derived::BaseWidths),
-];
-
-/// One factor per rotary pair for long contexts and one for short, from `rope_scaling`.
-pub(super) const ROPE_FACTORS: &[TensorRow] = &[
-    TensorRow::weight(R::RopeFactorsLong, &[], |p| vec![p.params.rope_factors])
-        .when(|p| p.params.rope_factors > 0),
-    TensorRow::weight(R::RopeFactorsShort, &[], |p| vec![p.params.rope_factors])
-        .when(|p| p.params.rope_factors > 0),
 ];

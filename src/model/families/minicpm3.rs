@@ -8,7 +8,6 @@ use super::common::*;
 use super::deepseek::LATENTS;
 use super::keys::*;
 use super::loader_keys::RMS_NORM;
-use super::minicpm::ROPE_FACTORS;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};

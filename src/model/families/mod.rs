@@ -35,11 +35,14 @@ mod mamba2;
 mod minicpm;
 mod minicpm3;
 mod minicpm_v;
+mod mllama;
+mod moondream;
 mod nemotron;
 mod nemotron_h;
 mod nomic_moe;
 mod olmo;
 mod phi2;
+mod phi4_multimodal;
 mod phimoe;
 mod qwen;
 mod qwen_next;
@@ -59,12 +62,16 @@ pub(super) const PLAIN: &str = "llama";
 /// Prefixes of tensors that are names of model types.
 pub(super) const PREFIXES: &[&str] = &["gpt_neox.", "roberta."];
 
+/// Classes that keep their configuration whole in one object (`config`), in parts of their own names, whatever it leaves out.
+pub(super) const WHOLE_IN_ONE: &[&str] = &[moondream::CLASS];
+
 /// Every known architecture.
 pub(super) static ARCHITECTURES: &[&Arch] = &[
     &llama::LLAMA,
     &llama::MISTRAL3,
     &llama::SMOLLM3,
     &llama::PHI3,
+    &phi4_multimodal::PHI4_MULTIMODAL,
     &qwen::QWEN2,
     &qwen::QWEN2VL,
     &qwen::QWEN2MOE,
@@ -113,6 +120,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &olmo::OLMO,
     &olmo::OLMOE,
     &phi2::PHI2,
+    &moondream::MOONDREAM2,
     &cohere::COHERE2,
     &cohere::COHERE,
     &exaone::EXAONE,
@@ -130,6 +138,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &baichuan::BAICHUAN,
     &bitnet::BITNET,
     &llama4::LLAMA4,
+    &mllama::MLLAMA,
     &bert::BERT,
     &bert::XLM_ROBERTA,
     &bert::ROBERTA,
@@ -142,6 +151,7 @@ pub(super) static VARIANTS: &[Variant] = &[
     minicpm_v::QWEN3,
     minicpm_v::LLAMA,
     minicpm_v::UNLISTED,
+    moondream::MOONDREAM3,
     Variant {
         of: "deepseek2",
         when: deepseek::has_no_latents,

@@ -25,17 +25,14 @@ pub(super) static PHI2: Arch = Arch {
     }),
     tensors: &[
         EMBEDDING_AND_HEAD,
+        HEAD_BIASES,
         ONE_NORM,
-        HEAD_AND_NORM_BIASES,
+        NORM_BIAS,
         &[QUERY_PROJECTION, KEY_PROJECTION, VALUE_PROJECTION],
         ALWAYS_QKV_BIAS,
         DENSE,
     ],
-    conversion: Some(Conversion {
-        keys: &[PHI_KEYS],
-        pre_tokenizer: Some("phi-2"),
-        ..Conversion::USUAL
-    }),
+    conversion: Some(PHI2_CONVERSION),
     loader: Loader {
         keys: &[LAYER_NORM],
         rules: &[LoaderRule::NeedsHead],
@@ -51,6 +48,12 @@ pub(super) static PHI2: Arch = Arch {
         ..Loader::USUAL
     },
     ..USUAL
+};
+
+pub(super) const PHI2_CONVERSION: Conversion = Conversion {
+    keys: &[PHI_KEYS],
+    pre_tokenizer: Some("phi-2"),
+    ..Conversion::USUAL
 };
 
 const PHI_KEYS: &[KeyRule] = &[
@@ -70,11 +73,16 @@ const PHI_KEYS: &[KeyRule] = &[
     },
 ];
 
-const HEAD_AND_NORM_BIASES: &[TensorRow] = &[
+pub(super) const HEAD_BIASES: &[TensorRow] = &[
     TensorRow::bias(R::OutputNorm, &["norm.bias"], hidden),
     TensorRow::bias(R::Output, &["lm_head.bias"], |p| vec![p.dims.vocab]),
-    TensorRow::bias(R::AttnNorm, &["layers.{}.input_layernorm.bias"], hidden),
 ];
+
+const NORM_BIAS: &[TensorRow] = &[TensorRow::bias(
+    R::AttnNorm,
+    &["layers.{}.input_layernorm.bias"],
+    hidden,
+)];
 
 const DENSE: &[TensorRow] = &[
     TensorRow::weight(R::AttnOutput, &["layers.{}.self_attn.dense.weight"], |p| {

@@ -7,7 +7,6 @@
 
 use super::common::*;
 use super::llama::{MIXTRAL_EXPERTS, PHI3_KEYS, PHI3_QUIRKS};
-use super::minicpm::ROPE_FACTORS;
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::forward_spec::PLAIN;

@@ -47,15 +47,9 @@ pub(super) static QWEN2: Arch = Arch {
 const QWEN_QUIRKS: Quirks = Quirks::NONE.mlc_template("qwen2");
 
 const QWEN_CONVERSION: Conversion = Conversion {
-    first: &[],
     keys: &[COMMON, HEAD_DIM, FILE_TYPE],
     vocabulary: Vocabulary::SentencePieceOrByteLevel,
-    pre_tokenizer: None,
-    dropped: &[],
-    rank_template: None,
-    special_tokens: &[],
-    weights: &[],
-    stacks_together: false,
+    ..Conversion::USUAL
 };
 
 /// The text part of Qwen2-VL and Qwen2.5-VL.

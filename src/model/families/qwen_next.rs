@@ -164,15 +164,9 @@ pub(super) static QWEN35MOE: Arch = Arch {
 // --- conversion -----------------------------------------------------------------------------------
 
 const DELTA_NET_CONVERSION: Conversion = Conversion {
-    first: &[],
-    keys: &[],
     vocabulary: Vocabulary::ByteLevel,
-    pre_tokenizer: None,
-    dropped: &[],
-    rank_template: None,
-    special_tokens: &[],
     weights: VALUE_HEADS_IN_TURN,
-    stacks_together: false,
+    ..Conversion::USUAL
 };
 
 const EXPERT_WIDTHS: &[KeyRule] = &[

@@ -33,15 +33,10 @@ pub(super) static STARCODER2: Arch = Arch {
         TWO_MATRICES,
     ],
     conversion: Some(Conversion {
-        first: &[],
         keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
         vocabulary: Vocabulary::ByteLevel,
         pre_tokenizer: Some("starcoder"),
-        dropped: &[],
-        rank_template: None,
-        special_tokens: &[],
-        weights: &[],
-        stacks_together: false,
+        ..Conversion::USUAL
     }),
     loader: Loader {
         keys: &[LAYER_NORM],

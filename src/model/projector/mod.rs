@@ -79,6 +79,14 @@ pub enum ProjectorError {
         /// Those with an entry.
         known: String,
     },
+    /// The kind has no file that could be made here.
+    #[error("no projector of `{name}` is made: {why}")]
+    NotMade {
+        /// The model type.
+        name: String,
+        /// Why, and what there is instead.
+        why: &'static str,
+    },
     /// The kind is planned and not written.
     #[error("the projector of `{name}` can be planned but not written: {reason}")]
     NotWritten {
@@ -122,6 +130,13 @@ pub fn known_projectors() -> impl Iterator<Item = (&'static str, &'static str)> 
     families::known()
 }
 
+/// Why no file is made of the encoders of a model with this `config.json`, which runtimes of GGUFs load from one, and what
+/// there is instead.
+pub fn without_file(config: &Json) -> Option<&'static str> {
+    let stated = config.get("model_type").and_then(Json::as_str)?;
+    families::not_made(stated).map(|(_, why)| why)
+}
+
 impl Projector {
     /// The projector of a Hugging Face checkpoint with these `stored` weights, or of its configuration alone if there
     /// are none.
@@ -134,6 +149,11 @@ impl Projector {
         processor: Json,
         stored: &[FoldedWeight],
     ) -> Result<Projector, ProjectorError> {
+        let stated = config.get("model_type").and_then(Json::as_str);
+        if let Some((name, why)) = stated.and_then(families::not_made) {
+            let name = name.to_owned();
+            return Err(ProjectorError::NotMade { name, why });
+        }
         let config = ProjectorConfig::new(config, processor)?;
         let name = config.model_type();
         let family = families::of_model_type(name).ok_or_else(|| ProjectorError::Unknown {

@@ -257,7 +257,7 @@ fn cache_inputs(
     );
     let streams = match first.cache {
         Cache::None => 1,
-        Cache::Own | Cache::Shared => settings.streams(),
+        Cache::Own | Cache::Shared | Cache::Images => settings.streams(),
     };
     let mask = cells
         .saturating_mul(tokens / streams)

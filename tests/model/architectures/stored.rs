@@ -3,7 +3,7 @@
 //! tensors.
 
 use orinplan::checkpoint::StoredTensor;
-use orinplan::model::{ModelError, ModelSpec, TensorRole};
+use orinplan::model::{self, Cache, ModelError, ModelSpec, ServedAlone, TensorRole};
 use serde_json::{Value as Json, json};
 
 use super::support::{elements, hugging_face, planned, read, tensors};
@@ -110,6 +110,114 @@ fn mixtral_numbers_its_experts() {
     let error = read(&hugging_face(config, short)).unwrap_err();
     let tensor = "model.layers.1.block_sparse_moe.experts.3.w2.weight".to_owned();
     assert_eq!(error, ModelError::MissingTensor { tensor });
+}
+
+#[test]
+fn blocks_that_see_images_have_norms_and_gates_of_their_own() {
+    let mut text = small(
+        "",
+        "mllama_text_model",
+        json!({"cross_attention_layers": [1]}),
+    );
+    text.as_object_mut().unwrap().remove("architectures");
+    let config = json!({
+        "architectures": ["MllamaForConditionalGeneration"], "model_type": "mllama", "text_config": text,
+        "vision_config": {"image_size": 28, "patch_size": 14, "max_num_tiles": 4}
+    });
+    let weights: [(&str, &[u64]); 20] = [
+        ("language_model.model.embed_tokens.weight", &[108, 64]),
+        ("language_model.model.norm.weight", &[64]),
+        ("language_model.lm_head.weight", &[100, 64]),
+        (
+            "language_model.model.layers.{2}.input_layernorm.weight",
+            &[64],
+        ),
+        (
+            "language_model.model.layers.{2}.post_attention_layernorm.weight",
+            &[64],
+        ),
+        (
+            "language_model.model.layers.{2}.mlp.gate_proj.weight",
+            &[96, 64],
+        ),
+        (
+            "language_model.model.layers.{2}.mlp.up_proj.weight",
+            &[96, 64],
+        ),
+        (
+            "language_model.model.layers.{2}.mlp.down_proj.weight",
+            &[64, 96],
+        ),
+        (
+            "language_model.model.layers.0.self_attn.q_proj.weight",
+            &[64, 64],
+        ),
+        (
+            "language_model.model.layers.0.self_attn.k_proj.weight",
+            &[32, 64],
+        ),
+        (
+            "language_model.model.layers.0.self_attn.v_proj.weight",
+            &[32, 64],
+        ),
+        (
+            "language_model.model.layers.0.self_attn.o_proj.weight",
+            &[64, 64],
+        ),
+        (
+            "language_model.model.layers.1.cross_attn.q_proj.weight",
+            &[64, 64],
+        ),
+        (
+            "language_model.model.layers.1.cross_attn.k_proj.weight",
+            &[32, 64],
+        ),
+        (
+            "language_model.model.layers.1.cross_attn.v_proj.weight",
+            &[32, 64],
+        ),
+        (
+            "language_model.model.layers.1.cross_attn.o_proj.weight",
+            &[64, 64],
+        ),
+        (
+            "language_model.model.layers.1.cross_attn.q_norm.weight",
+            &[16],
+        ),
+        (
+            "language_model.model.layers.1.cross_attn.k_norm.weight",
+            &[16],
+        ),
+        ("language_model.model.layers.1.cross_attn_attn_gate", &[1]),
+        ("language_model.model.layers.1.cross_attn_mlp_gate", &[1]),
+    ];
+    let beside: [(&str, &[u64]); 3] = [
+        ("vision_model.class_embedding", &[8]),
+        ("vision_model.global_transformer.layers.0.gate_attn", &[1]),
+        ("multi_modal_projector.weight", &[64, 48]),
+    ];
+    let model = check(config.clone(), &weights, &beside);
+    assert_eq!(model.dims.vocab, 100);
+    let caches = model
+        .layers
+        .iter()
+        .map(|l| l.mixer.attention.as_ref().unwrap().cache);
+    assert_eq!(caches.collect::<Vec<_>>(), [Cache::Own, Cache::Images]);
+    let Some(ServedAlone::By(only)) = model::served_alone(&model) else {
+        panic!("{model:?}");
+    };
+    assert_eq!(
+        (only.id, only.until, only.image_tokens),
+        ("vllm", "0.10.2", Some(20))
+    );
+    // A block that the model does not have.
+    let mut beyond = config;
+    beyond["text_config"]["cross_attention_layers"] = json!([2]);
+    let error = read(&hugging_face(beyond, Vec::new())).unwrap_err();
+    assert!(
+        error.to_string().contains("`cross_attention_layers`"),
+        "{error}"
+    );
 }
 
 #[test]

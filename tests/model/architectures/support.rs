@@ -113,6 +113,7 @@ pub(crate) fn caches(model: &ModelSpec) -> String {
             Cache::Own => "",
             Cache::Shared => " shared",
             Cache::None => " uncached",
+            Cache::Images => " of images",
         };
         format!(
             "{}h {}+{}{window}{shared}",

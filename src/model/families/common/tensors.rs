@@ -250,3 +250,11 @@ pub(in super::super) const ROPE_FREQS: &[TensorRow] =
         TensorRow::weight(R::RopeFreqs, &[], |p| vec![p.params.rope_factors])
             .when(|p| p.params.rope_factors > 0),
     ];
+
+/// One factor per rotary pair for long contexts and one for short, from `rope_scaling`.
+pub(in super::super) const ROPE_FACTORS: &[TensorRow] = &[
+    TensorRow::weight(R::RopeFactorsLong, &[], |p| vec![p.params.rope_factors])
+        .when(|p| p.params.rope_factors > 0),
+    TensorRow::weight(R::RopeFactorsShort, &[], |p| vec![p.params.rope_factors])
+        .when(|p| p.params.rope_factors > 0),
+];

@@ -32,6 +32,29 @@ const TABLE: &[&Family] = &[
     &resampler::RESAMPLER,
 ];
 
+/// Model types whose projector no file is made of, with what there is instead.
+const NOT_MADE: &[(&str, &str)] = &[
+    (
+        "moondream1",
+        "llama.cpp's converter does not take the class; the pair of files of its revision 2025-04-14 is published \
+         (ggml-org/moondream2-20250414-GGUF)",
+    ),
+    (
+        "phi4mm",
+        "llama.cpp has none of its kind, and images and sounds need an adapter beside it; run the checkpoint with vLLM \
+         (`--enable-lora`)",
+    ),
+    (
+        "mllama",
+        "llama.cpp has no such architecture; Ollama's own engine has (`ollama run llama3.2-vision`)",
+    ),
+];
+
+/// The entry of this `model_type` there.
+pub(super) fn not_made(name: &str) -> Option<(&'static str, &'static str)> {
+    NOT_MADE.iter().copied().find(|(of, _)| *of == name)
+}
+
 /// The kind of configurations of this `model_type`.
 pub(super) fn of_model_type(name: &str) -> Option<&'static Family> {
     let table = TABLE.iter().copied();

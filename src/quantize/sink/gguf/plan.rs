@@ -371,6 +371,7 @@ fn notes(
         let towers = model.towers.iter().map(|tower| tower.name.clone());
         notes.push(Note::TowersLeftOut {
             towers: towers.collect(),
+            has_projector: model.projector.is_some(),
         });
     }
     notes.extend(model.left_out.iter().copied().map(Note::Unused));
