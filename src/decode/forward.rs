@@ -16,7 +16,7 @@ use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
 use super::{DecodeError, LoadOptions, MemoryUse};
 use crate::dtype::Dtype;
-use crate::model::{Cache, ForwardSpec, ModelSpec, TensorRole as R};
+use crate::model::{Attention, Cache, ForwardSpec, ModelSpec, RecurrentKind, TensorRole as R};
 use crate::plan::kv::KvSettings;
 use crate::quantize::GgufView;
 use crate::units::Bytes;
@@ -29,6 +29,8 @@ struct Network<X: Activations> {
     /// The attention layouts of its blocks, each once.
     layouts: Vec<AttentionLayout>,
     embedding: Matrix<X>,
+    /// Of embeddings, before the first block.
+    embedding_norm: Option<Norm<X>>,
     per_layer: Option<PerLayer<X>>,
     streams: Option<Streams<X>>,
     blocks: Vec<(Block<X>, Option<StreamBlock<X>>)>,
@@ -36,8 +38,8 @@ struct Network<X: Activations> {
     /// Absent where the embedding is the head too.
     head: Option<Linear<X>>,
     hooks: Arc<Hooks<X>>,
-    /// Whether blocks read the caches of others.
-    shares_caches: bool,
+    /// Whether blocks read what others keep.
+    shares_states: bool,
     weight_bytes: Bytes,
 }
 
@@ -126,6 +128,8 @@ impl<X: Activations> Network<X> {
             R::TokenEmbeddingNorm
         };
         let output_norm = Norm::load(weights, &forward, norm, None, hidden)?;
+        let norm = R::TokenEmbeddingNorm;
+        let embedding_norm = Norm::load_if_there(weights, &forward, norm, None, hidden)?;
         let head = if spec.tied {
             None
         } else {
@@ -138,15 +142,20 @@ impl<X: Activations> Network<X> {
             vocabulary: vocab,
             layouts: layouts.all().to_vec(),
             embedding,
+            embedding_norm,
             per_layer,
             streams,
             blocks,
             output_norm,
             head,
             hooks,
-            shares_caches: spec.layers.iter().any(|layer| {
-                let attention = layer.mixer.attention.as_ref();
-                attention.is_some_and(|attention| attention.cache == Cache::Shared)
+            shares_states: spec.layers.iter().any(|layer| {
+                let (attention, recurrent) = (&layer.mixer.attention, &layer.mixer.recurrent);
+                let shares = |attention: &Attention| attention.cache == Cache::Shared;
+                attention.as_ref().is_some_and(shares)
+                    || recurrent
+                        .as_ref()
+                        .is_some_and(|r| r.kind == RecurrentKind::TimeMix)
             }),
             weight_bytes,
         };
@@ -232,7 +241,10 @@ impl<X: Activations> Network<X> {
     /// What the first block gets.
     fn begin(&self, tokens: &[u32]) -> Result<Flow<X>, DecodeError> {
         let x = self.embedding.lookup(tokens)?;
-        let x = x.scale(self.forward.embedding_scale)?;
+        let mut x = x.scale(self.forward.embedding_scale)?;
+        if let Some(norm) = &self.embedding_norm {
+            x = norm.apply(x)?;
+        }
         let inputs = self.per_layer.as_ref();
         let inputs = inputs
             .map(|per_layer| per_layer.inputs(tokens, &x))
@@ -425,8 +437,8 @@ impl<X: Activations> Decoder for Sequence<X> {
         self.reset();
         let network = &self.network;
         let trace = self.traces.get(trace).ok_or(DecodeError::NoTokens)?;
-        // A block that reads the cache of one before `first` would read what another pass left there.
-        let first = first.filter(|_| !network.shares_caches);
+        // A block that reads what one before `first` keeps would read what another pass left there.
+        let first = first.filter(|_| !network.shares_states);
         let pass = network.pass(0, trace.tokens.len())?;
         let mut flow = match first.and_then(|first| trace.flows.get(first)) {
             Some(flow) => flow.clone(),

@@ -11,6 +11,7 @@ mod attention;
 mod block;
 mod buffer;
 mod chat;
+mod delta_net;
 mod error;
 mod feed_forward;
 mod forward;
@@ -28,6 +29,7 @@ mod state;
 mod state_space;
 mod streams;
 mod tensors;
+mod time_mix;
 mod tokenizer;
 mod weights;
 

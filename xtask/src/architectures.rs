@@ -53,6 +53,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("gpt_oss", "gpt-oss"),
     ("falcon_mamba", "mamba"),
     ("bamba", "granitehybrid"),
+    ("kimi_linear", "kimi-linear"),
     ("gemma4_dense", "gemma4"),
     ("gemma4_moe", "gemma4"),
     ("hunyuan_moe", "hunyuan-moe"),
