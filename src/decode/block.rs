@@ -24,11 +24,15 @@ pub(super) struct Block<X: Activations> {
     attention_norm: Option<Norm<X>>,
     mixer: Mixer<X>,
     attention_post_norm: Option<Norm<X>>,
+    /// Of the residual stream behind the token mixer.
+    attention_out_norm: Option<Norm<X>>,
     ffn_norm: Option<Norm<X>>,
     /// What of the token before the feed-forward sees.
     ffn_shift: Option<TokenShift>,
     feed_forward: FeedForward<X>,
     ffn_post_norm: Option<Norm<X>>,
+    /// Of the residual stream behind the block.
+    out_norm: Option<Norm<X>>,
     per_layer: Option<PerLayerBlock<X>>,
     /// The factor on the block's output.
     output_scale: Option<f32>,
@@ -119,11 +123,16 @@ impl<X: Activations> Block<X> {
             (Some(post), None) if attention_norm.is_some() => (None, Some(post)),
             norms => norms,
         };
+        let norm_of_sum = |weights: &mut Weights<'_, X>, role: R| {
+            Norm::load_if_there(weights, forward, role, at, hidden)
+        };
         Ok(Block {
             index,
             attention_norm,
             mixer,
             attention_post_norm,
+            attention_out_norm: norm_of_sum(weights, R::AttnOutNorm)?,
+            out_norm: norm_of_sum(weights, R::LayerOutNorm)?,
             ffn_norm,
             ffn_shift: TokenShift::load_if_there(weights, number, hidden)?,
             feed_forward: FeedForward::load(weights, forward, number, hidden, &layer.feed_forward)?,
@@ -189,8 +198,10 @@ impl<X: Activations> Block<X> {
             return x.add(&mixed)?.add(&update);
         }
         let x = x.add(&mixed.scale(self.residual_scale)?)?;
+        let x = norm_if_any(&self.attention_out_norm, x)?;
         let update = self.feed_forward(&x, pass, states)?;
-        x.add(&update.scale(self.residual_scale)?)
+        let x = x.add(&update.scale(self.residual_scale)?)?;
+        norm_if_any(&self.out_norm, x)
     }
 
     /// Elements of a cached value where the description of the model has none.

@@ -128,6 +128,7 @@ impl<X: Activations> LatentAttention<X> {
             layout: layouts.index_of(AttentionLayout {
                 frequencies,
                 window: None,
+                ahead: false,
                 cells: layouts.cells(attention),
             }),
         })

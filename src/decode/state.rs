@@ -2,7 +2,7 @@
 
 use super::activations::{Activations, AttentionLayout};
 use crate::dtype::Dtype;
-use crate::model::{Attention, ForwardSpec};
+use crate::model::{Attention, Cache, ForwardSpec};
 use crate::plan::kv::KvSettings;
 
 /// The formats of cached keys and values: llama.cpp's but for IQ4_NL, whose cells it encodes in a way of its own.
@@ -87,8 +87,8 @@ impl AttentionLayouts {
     /// Cells of a block that attends like this.
     pub(super) fn cells(&self, attention: &Attention) -> usize {
         let cells = match attention.window {
-            Some(window) => self.settings.window_cells(window),
-            None => self.settings.cells(),
+            Some(window) if attention.cache != Cache::None => self.settings.window_cells(window),
+            _ => self.settings.cells(),
         };
         cells as usize
     }

@@ -125,11 +125,8 @@ fn the_decoder_is_planned_for_what_it_decodes() {
         "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 30522, "type_vocab_size": 2,
         "max_position_embeddings": 512, "layer_norm_eps": 1e-12,
     });
-    let refused = fit(&embeds, &words("candle-cpu"));
-    assert_error(
-        &refused,
-        &["does not run", "without a head that generates text"],
-    );
+    let embedding = fit(&embeds, &words("candle"));
+    assert!(embedding.out.contains("texts/s"), "{}", embedding.err);
 }
 
 /// Gemma 3 4B: text is decoded, images are not, and neither their tokens nor their encoder's memory are counted.
