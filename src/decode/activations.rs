@@ -179,6 +179,9 @@ pub(super) struct AttentionLayout {
     pub(super) frequencies: Option<Frequencies>,
     /// Tokens that a token attends to, itself included; `None` is all before it.
     pub(super) window: Option<usize>,
+    /// Whether a token attends to those behind it too, of which a pass then has all. A window lies around the token, half of
+    /// it on each side.
+    pub(super) ahead: bool,
     /// Cells of the cache: a position lives in cell `position mod cells`.
     pub(super) cells: usize,
 }

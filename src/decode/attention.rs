@@ -89,7 +89,7 @@ impl<X: Activations> Attention<X> {
             kv_heads * key_width,
             kv_heads * value_width,
         );
-        let own = attention.cache == Cache::Own;
+        let own = attention.cache != Cache::Shared;
         let query = if weights.has(R::AttnQkv, layer) {
             Projections::Fused(Linear::load(
                 weights,
@@ -156,6 +156,7 @@ impl<X: Activations> Attention<X> {
             layout: layouts.index_of(AttentionLayout {
                 frequencies,
                 window: window.map(|window| window as usize),
+                ahead: attention.cache == Cache::None,
                 cells: layouts.cells(attention),
             }),
             cache: cache_of(&spec.layers, index),
@@ -310,8 +311,8 @@ fn slopes(slope: f32, heads: usize) -> Vec<f32> {
 }
 
 /// The block whose cache block `index` reads: its own, or that of the last block before the shared
-/// ones that has the same window.
-fn cache_of(layers: &[Layer], index: usize) -> usize {
+/// ones that has the same window. Of blocks that keep nothing all use the cells of the first with such heads.
+pub(super) fn cache_of(layers: &[Layer], index: usize) -> usize {
     let attention = |i: usize| layers.get(i).and_then(|l| l.mixer.attention.as_ref());
     match attention(index) {
         Some(shared) if shared.cache == Cache::Shared => {
@@ -319,6 +320,11 @@ fn cache_of(layers: &[Layer], index: usize) -> usize {
                 attention(*i).is_some_and(|a| a.cache == Cache::Own && a.window == shared.window)
             };
             (0..index).rev().find(same).unwrap_or(index)
+        }
+        Some(passing) if passing.cache == Cache::None => {
+            let heads = |a: &model::Attention| (a.cache, a.kv_heads, a.key_dim, a.value_dim);
+            let same = |i: &usize| attention(*i).is_some_and(|a| heads(a) == heads(passing));
+            (0..index).find(same).unwrap_or(index)
         }
         _ => index,
     }
@@ -413,6 +419,7 @@ mod tests {
         let layout = AttentionLayout {
             frequencies: None,
             window: Some(WINDOW),
+            ahead: false,
             cells: CELLS,
         };
         let mut cells = X::cells(backend, dtypes, [KV_HEADS, CELLS], WIDTHS).unwrap();

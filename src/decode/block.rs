@@ -5,14 +5,16 @@
 use super::DecodeError;
 use super::activations::Activations;
 use super::attention::Attention;
+use super::delta_net::DeltaNet;
 use super::feed_forward::FeedForward;
 use super::latent::LatentAttention;
 use super::norm::Norm;
 use super::per_layer::PerLayerBlock;
-use super::recurrent::{DeltaNet, ShortConvolution};
+use super::recurrent::ShortConvolution;
 use super::selective_scan::SelectiveScan;
 use super::state::{AttentionLayouts, LayerState, Pass};
 use super::state_space::StateSpace;
+use super::time_mix::{TimeMix, TokenShift};
 use super::weights::Weights;
 use crate::model::{self, ForwardSpec, Layer, ModelSpec, TensorRole as R};
 
@@ -22,9 +24,15 @@ pub(super) struct Block<X: Activations> {
     attention_norm: Option<Norm<X>>,
     mixer: Mixer<X>,
     attention_post_norm: Option<Norm<X>>,
+    /// Of the residual stream behind the token mixer.
+    attention_out_norm: Option<Norm<X>>,
     ffn_norm: Option<Norm<X>>,
+    /// What of the token before the feed-forward sees.
+    ffn_shift: Option<TokenShift>,
     feed_forward: FeedForward<X>,
     ffn_post_norm: Option<Norm<X>>,
+    /// Of the residual stream behind the block.
+    out_norm: Option<Norm<X>>,
     per_layer: Option<PerLayerBlock<X>>,
     /// The factor on the block's output.
     output_scale: Option<f32>,
@@ -38,9 +46,10 @@ enum Mixer<X: Activations> {
     Attention(Attention<X>),
     Latent(LatentAttention<X>),
     Convolution(ShortConvolution<X>),
-    DeltaNet(DeltaNet<X>),
+    DeltaNet(Box<DeltaNet<X>>),
     StateSpace(StateSpace<X>),
     Scan(SelectiveScan<X>),
+    TimeMix(Box<TimeMix<X>>),
     /// Side by side, behind one norm.
     Both(Box<(Attention<X>, StateSpace<X>)>),
     /// The block is a feed-forward alone.
@@ -68,7 +77,7 @@ impl<X: Activations> Block<X> {
         let attention_norm = norm(weights, R::AttnNorm)?;
         let mixer = match (&layer.mixer.attention, &layer.mixer.recurrent) {
             (Some(attention), None) if weights.has(R::AttnKvAMqa, at) => Mixer::Latent(
-                LatentAttention::load(weights, forward, index, hidden, attention, layouts)?,
+                LatentAttention::load(weights, spec, forward, index, attention, layouts)?,
             ),
             (Some(attention), None) => Mixer::Attention(Attention::load(
                 weights, spec, forward, index, attention, layouts,
@@ -87,10 +96,14 @@ impl<X: Activations> Block<X> {
                 Attention::load(weights, spec, forward, index, attention, layouts)?,
                 StateSpace::load(weights, number, hidden, state)?,
             ))),
+            (None, Some(state)) if weights.has(R::TimeMixKey, at) => {
+                Mixer::TimeMix(Box::new(TimeMix::load(weights, index, hidden, state)?))
+            }
             (None, None) => Mixer::None,
             (None, Some(state)) => {
                 let elements = state.state_elements;
-                Mixer::DeltaNet(DeltaNet::load(weights, forward, number, hidden, elements)?)
+                let net = DeltaNet::load(weights, forward, number, hidden, elements)?;
+                Mixer::DeltaNet(Box::new(net))
             }
             _ => {
                 return Err(DecodeError::NoForwardPass {
@@ -101,18 +114,27 @@ impl<X: Activations> Block<X> {
         };
         // Where all norms stand before, a single one between the token mixer and the feed-forward belongs to the latter,
         // whatever its name.
-        let own = norm(weights, R::FfnNorm)?;
+        let own = match norm(weights, R::FfnNorm)? {
+            None => Norm::load_if_there(weights, forward, R::AttnNorm2, at, hidden)?,
+            own => own,
+        };
         let post = Norm::load_if_there(weights, forward, R::AttnPostNorm, at, hidden)?;
         let (attention_post_norm, ffn_norm) = match (post, own) {
             (Some(post), None) if attention_norm.is_some() => (None, Some(post)),
             norms => norms,
+        };
+        let norm_of_sum = |weights: &mut Weights<'_, X>, role: R| {
+            Norm::load_if_there(weights, forward, role, at, hidden)
         };
         Ok(Block {
             index,
             attention_norm,
             mixer,
             attention_post_norm,
+            attention_out_norm: norm_of_sum(weights, R::AttnOutNorm)?,
+            out_norm: norm_of_sum(weights, R::LayerOutNorm)?,
             ffn_norm,
+            ffn_shift: TokenShift::load_if_there(weights, number, hidden)?,
             feed_forward: FeedForward::load(weights, forward, number, hidden, &layer.feed_forward)?,
             ffn_post_norm: Norm::load_if_there(weights, forward, R::FfnPostNorm, at, hidden)?,
             // Several streams get these inputs in a way of their own.
@@ -166,7 +188,7 @@ impl<X: Activations> Block<X> {
             return x.add(&mixed.scale(self.residual_scale)?);
         }
         if self.parallel {
-            let update = self.feed_forward(&x, pass)?;
+            let update = self.feed_forward(&x, pass, states)?;
             return x.add(&mixed)?.add(&update);
         }
         if self.shares_norm() {
@@ -176,8 +198,10 @@ impl<X: Activations> Block<X> {
             return x.add(&mixed)?.add(&update);
         }
         let x = x.add(&mixed.scale(self.residual_scale)?)?;
-        let update = self.feed_forward(&x, pass)?;
-        x.add(&update.scale(self.residual_scale)?)
+        let x = norm_if_any(&self.attention_out_norm, x)?;
+        let update = self.feed_forward(&x, pass, states)?;
+        let x = x.add(&update.scale(self.residual_scale)?)?;
+        norm_if_any(&self.out_norm, x)
     }
 
     /// Elements of a cached value where the description of the model has none.
@@ -208,6 +232,7 @@ impl<X: Activations> Block<X> {
         let mixed = match (&self.mixer, states.get_mut(self.index)) {
             (Mixer::Attention(attention), _) => attention.apply(normed, pass, states)?,
             (Mixer::Latent(attention), _) => attention.apply(normed, pass, states)?,
+            (Mixer::TimeMix(mixer), _) => mixer.apply(normed, pass, states)?,
             (Mixer::Convolution(mixer), Some(LayerState::Recurrent(state))) => {
                 mixer.apply(normed, pass, state)?
             }
@@ -225,22 +250,33 @@ impl<X: Activations> Block<X> {
                 let recurrent = mixer.apply(normed, pass, state)?;
                 attention.apply(normed, pass, states)?.add(&recurrent)?
             }
-            _ => {
-                return Err(DecodeError::Hyperparameters {
-                    what: format!("block {} has no state", self.index),
-                });
-            }
+            _ => return Err(self.stateless()),
         };
         norm_if_any(&self.attention_post_norm, mixed)
     }
 
     /// What the feed-forward adds to the residual stream.
-    pub(super) fn feed_forward(&self, x: &X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
-        let input = norm_if_any(&self.ffn_norm, x.clone())?;
+    pub(super) fn feed_forward(
+        &self,
+        x: &X,
+        pass: &Pass<'_, X>,
+        states: &mut [LayerState<X>],
+    ) -> Result<X, DecodeError> {
+        let mut input = norm_if_any(&self.ffn_norm, x.clone())?;
+        if let Some(shift) = &self.ffn_shift {
+            let state = states.get_mut(self.index).and_then(LayerState::recurrent);
+            input = shift.apply(input, pass, state.ok_or_else(|| self.stateless())?)?;
+        }
         let out = self
             .feed_forward
             .apply(&input, x, pass, self.sparse.as_ref())?;
         norm_if_any(&self.ffn_post_norm, out)
+    }
+
+    fn stateless(&self) -> DecodeError {
+        DecodeError::Hyperparameters {
+            what: format!("block {} has no state", self.index),
+        }
     }
 }
 

@@ -104,6 +104,12 @@ pub enum DecodeError {
         /// Tokens that the cache holds.
         context: usize,
     },
+    /// A model whose tokens attend to all of a text.
+    #[error("the model makes vectors of texts and generates none")]
+    OnlyEmbeds,
+    /// A head that ranks pairs of texts.
+    #[error("the head that ranks texts is not run here; measure it with another backend")]
+    Ranks,
     /// An empty prompt.
     #[error("the prompt has no token; give some text")]
     NoTokens,

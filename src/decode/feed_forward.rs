@@ -132,14 +132,15 @@ impl<X: Activations> FeedForward<X> {
         let at = Some(layer);
         Ok(match *kind {
             model::FeedForward::None => FeedForward::None,
-            model::FeedForward::Dense { inner } => FeedForward::Dense(Dense::load(
-                weights,
-                forward,
-                layer,
-                hidden,
-                inner as usize,
-                [R::FfnGate, R::FfnUp, R::FfnDown],
-            )?),
+            model::FeedForward::Dense { inner } => {
+                let roles = if weights.has(R::ChannelMixKey, at) {
+                    [R::FfnGate, R::ChannelMixKey, R::ChannelMixValue]
+                } else {
+                    [R::FfnGate, R::FfnUp, R::FfnDown]
+                };
+                let inner = inner as usize;
+                FeedForward::Dense(Dense::load(weights, forward, layer, hidden, inner, roles)?)
+            }
             model::FeedForward::Experts {
                 count,
                 used,

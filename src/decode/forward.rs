@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::activations::{Activations, AttentionLayout};
+use super::attention;
 use super::block::Block;
 use super::buffer::Buffer;
 use super::linear::Linear;
@@ -16,7 +17,7 @@ use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
 use super::{DecodeError, LoadOptions, MemoryUse};
 use crate::dtype::Dtype;
-use crate::model::{Cache, ForwardSpec, ModelSpec, TensorRole as R};
+use crate::model::{Attention, Cache, ForwardSpec, ModelSpec, RecurrentKind, TensorRole as R};
 use crate::plan::kv::KvSettings;
 use crate::quantize::GgufView;
 use crate::units::Bytes;
@@ -29,15 +30,22 @@ struct Network<X: Activations> {
     /// The attention layouts of its blocks, each once.
     layouts: Vec<AttentionLayout>,
     embedding: Matrix<X>,
+    /// One for each position, where blocks do not turn heads.
+    positions: Option<Matrix<X>>,
+    /// What the type of a token adds to its embedding: that of a first text.
+    token_type: Option<X::Vector>,
+    /// Of embeddings, before the first block.
+    embedding_norm: Option<Norm<X>>,
     per_layer: Option<PerLayer<X>>,
     streams: Option<Streams<X>>,
     blocks: Vec<(Block<X>, Option<StreamBlock<X>>)>,
-    output_norm: Norm<X>,
-    /// Absent where the embedding is the head too.
+    /// Absent where the last block has its own.
+    output_norm: Option<Norm<X>>,
+    /// Absent where the embedding is the head too, and where there is none.
     head: Option<Linear<X>>,
     hooks: Arc<Hooks<X>>,
-    /// Whether blocks read the caches of others.
-    shares_caches: bool,
+    /// Whether blocks read what others keep.
+    shares_states: bool,
     weight_bytes: Bytes,
 }
 
@@ -111,6 +119,7 @@ impl<X: Activations> Network<X> {
             context_multiple: 1,
             ..KvSettings::default()
         };
+        let last_is_normed = weights.has(R::LayerOutNorm, Some(0));
         let factors = rope_factors(weights, spec, &forward, options)?;
         let mut layouts = AttentionLayouts::new(settings, factors);
         let blocks = spec.layers.iter().enumerate().map(|(index, layer)| {
@@ -125,8 +134,28 @@ impl<X: Activations> Network<X> {
         } else {
             R::TokenEmbeddingNorm
         };
-        let output_norm = Norm::load(weights, &forward, norm, None, hidden)?;
-        let head = if spec.tied {
+        let output_norm = if last_is_normed {
+            Norm::load_if_there(weights, &forward, R::OutputNorm, None, hidden)?
+        } else {
+            Some(Norm::load(weights, &forward, norm, None, hidden)?)
+        };
+        let norm = R::TokenEmbeddingNorm;
+        let embedding_norm = Norm::load_if_there(weights, &forward, norm, None, hidden)?;
+        let positions = rows_of(weights, R::Positions);
+        let positions = positions
+            .map(|rows| weights.matrix(R::Positions, None, [rows, hidden]))
+            .transpose()?;
+        let types = rows_of(weights, R::TokenTypes);
+        let types = types
+            .map(|rows| weights.floats(R::TokenTypes, None, &[rows, hidden]))
+            .transpose()?;
+        let token_type = types
+            .map(|mut types| {
+                types.truncate(hidden);
+                weights.own_vector(types)
+            })
+            .transpose()?;
+        let head = if spec.tied || spec.is_encoder() {
             None
         } else {
             Some(Linear::load(weights, R::Output, None, [vocab, hidden])?)
@@ -138,15 +167,22 @@ impl<X: Activations> Network<X> {
             vocabulary: vocab,
             layouts: layouts.all().to_vec(),
             embedding,
+            positions,
+            token_type,
+            embedding_norm,
             per_layer,
             streams,
             blocks,
             output_norm,
             head,
             hooks,
-            shares_caches: spec.layers.iter().any(|layer| {
-                let attention = layer.mixer.attention.as_ref();
-                attention.is_some_and(|attention| attention.cache == Cache::Shared)
+            shares_states: spec.layers.iter().any(|layer| {
+                let (attention, recurrent) = (&layer.mixer.attention, &layer.mixer.recurrent);
+                let shares = |attention: &Attention| attention.cache == Cache::Shared;
+                attention.as_ref().is_some_and(shares)
+                    || recurrent
+                        .as_ref()
+                        .is_some_and(|r| r.kind == RecurrentKind::TimeMix)
             }),
             weight_bytes,
         };
@@ -162,7 +198,17 @@ impl<X: Activations> Network<X> {
         let dtypes = layouts.kv_types();
         let each = spec.layers.iter().enumerate().map(|(block, layer)| {
             let mixer = &layer.mixer;
-            let own = mixer.attention.as_ref().filter(|a| a.cache == Cache::Own);
+            let own = mixer.attention.as_ref();
+            let own = own.filter(|a| match a.cache {
+                Cache::Own => true,
+                Cache::Shared => false,
+                Cache::None => attention::cache_of(&spec.layers, block) == block,
+            });
+            // What nothing caches has no type of a cache.
+            let dtypes = match own {
+                Some(attention) if attention.cache == Cache::None => [Dtype::F16; 2],
+                _ => dtypes,
+            };
             let recurrent = mixer
                 .recurrent
                 .as_ref()
@@ -210,11 +256,21 @@ impl<X: Activations> Network<X> {
         logit_rows: LogitRows,
     ) -> Result<Vec<f32>, DecodeError> {
         let pass = self.pass(position, tokens.len())?;
-        let mut flow = self.begin(tokens)?;
+        let mut flow = self.begin(position, tokens)?;
         for block in 0..self.blocks.len() {
             flow = self.advance(block, flow, &pass, states)?;
         }
         self.logits(flow, logit_rows)
+    }
+
+    /// What blocks and the last norm make of `tokens`, which are all of a text: `[tokens, hidden]`.
+    fn rows(&self, states: &mut [LayerState<X>], tokens: &[u32]) -> Result<Vec<f32>, DecodeError> {
+        let pass = self.pass(0, tokens.len())?;
+        let mut flow = self.begin(0, tokens)?;
+        for block in 0..self.blocks.len() {
+            flow = self.advance(block, flow, &pass, states)?;
+        }
+        self.normed(self.merged(flow)?)?.into_host()
     }
 
     /// What a pass gives to each block.
@@ -230,9 +286,19 @@ impl<X: Activations> Network<X> {
     }
 
     /// What the first block gets.
-    fn begin(&self, tokens: &[u32]) -> Result<Flow<X>, DecodeError> {
+    fn begin(&self, position: usize, tokens: &[u32]) -> Result<Flow<X>, DecodeError> {
         let x = self.embedding.lookup(tokens)?;
-        let x = x.scale(self.forward.embedding_scale)?;
+        let mut x = x.scale(self.forward.embedding_scale)?;
+        if let Some(token_type) = &self.token_type {
+            x.add_vector(token_type)?;
+        }
+        if let Some(positions) = &self.positions {
+            let places = position as u32..(position + tokens.len()) as u32;
+            x = x.add(&positions.lookup(&places.collect::<Vec<u32>>())?)?;
+        }
+        if let Some(norm) = &self.embedding_norm {
+            x = norm.apply(x)?;
+        }
         let inputs = self.per_layer.as_ref();
         let inputs = inputs
             .map(|per_layer| per_layer.inputs(tokens, &x))
@@ -267,21 +333,34 @@ impl<X: Activations> Network<X> {
         })
     }
 
+    /// What the last block gave, as one stream.
+    fn merged(&self, flow: Flow<X>) -> Result<X, DecodeError> {
+        match (flow, &self.streams) {
+            (Flow::Residual(x, _), _) => Ok(x),
+            (Flow::Streams(rows, inputs), streams) => match (rows.split_first(), streams) {
+                (Some((first, others)), Some(streams)) => streams.finish(first.clone(), others),
+                _ => Ok(inputs),
+            },
+        }
+    }
+
+    /// The same behind the last norm.
+    fn normed(&self, x: X) -> Result<X, DecodeError> {
+        match &self.output_norm {
+            Some(norm) => norm.apply(x),
+            None => Ok(x),
+        }
+    }
+
     /// The logits of what the last block gave.
     fn logits(&self, flow: Flow<X>, logit_rows: LogitRows) -> Result<Vec<f32>, DecodeError> {
-        let x = match (flow, &self.streams) {
-            (Flow::Residual(x, _), _) => x,
-            (Flow::Streams(rows, inputs), streams) => match (rows.split_first(), streams) {
-                (Some((first, others)), Some(streams)) => streams.finish(first.clone(), others)?,
-                _ => inputs,
-            },
-        };
+        let x = self.merged(flow)?;
         let x = match logit_rows {
             LogitRows::None => return Ok(Vec::new()),
             LogitRows::Tail(rows) => x.tail(rows)?,
             LogitRows::Observed => x,
         };
-        let normed = self.output_norm.apply(x)?;
+        let normed = self.normed(x)?;
         if logit_rows == LogitRows::Observed {
             match &self.head {
                 Some(head) => head.observe(&normed)?,
@@ -299,6 +378,12 @@ impl<X: Activations> Network<X> {
             None => logits.into_host(),
         }
     }
+}
+
+/// Rows of a table outside of blocks, if there is one.
+fn rows_of<X: Activations>(weights: &Weights<'_, X>, role: R) -> Option<usize> {
+    let shape = weights.shape(role, None, "weight")?;
+    shape.first().map(|&rows| rows as usize)
 }
 
 /// Divisors of the rotary frequencies: one table for all contexts, or one for those within the
@@ -334,10 +419,13 @@ impl<X: Activations> Sequence<X> {
     ) -> Result<Sequence<X>, DecodeError> {
         let (network, layouts) = Network::load(backend, source, options, progress)?;
         let states = network.states(&source.model, &layouts)?;
+        let positions = source.model.tensors.iter().find(|t| t.role == R::Positions);
+        let positions = positions.and_then(|tensor| tensor.shape.first().copied());
+        let context = options.context.min(positions.unwrap_or(u64::MAX));
         Ok(Sequence {
             network,
             position: 0,
-            context: options.context.max(1) as usize,
+            context: context.max(1) as usize,
             states,
             traces: Vec::new(),
         })
@@ -348,6 +436,9 @@ impl<X: Activations> Sequence<X> {
 pub(super) trait Decoder: Send {
     /// Evaluates `tokens` behind those before. The caller has checked ids and context.
     fn forward(&mut self, tokens: &[u32], logit_rows: LogitRows) -> Result<Vec<f32>, DecodeError>;
+
+    /// What the blocks and the last norm make of `tokens`, in one pass from the beginning: `[tokens, hidden]`.
+    fn rows(&mut self, tokens: &[u32]) -> Result<Vec<f32>, DecodeError>;
 
     /// Evaluates `tokens` from the beginning and keeps what each block gets. Gives the logits of the last `rows`.
     fn trace(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, DecodeError>;
@@ -399,11 +490,18 @@ impl<X: Activations> Decoder for Sequence<X> {
         Ok(logits)
     }
 
+    fn rows(&mut self, tokens: &[u32]) -> Result<Vec<f32>, DecodeError> {
+        self.reset();
+        let rows = self.network.rows(&mut self.states, tokens)?;
+        self.reset();
+        Ok(rows)
+    }
+
     fn trace(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, DecodeError> {
         self.reset();
         let network = &self.network;
         let pass = network.pass(0, tokens.len())?;
-        let mut flows = vec![network.begin(tokens)?];
+        let mut flows = vec![network.begin(0, tokens)?];
         for block in 0..network.blocks.len() {
             let before = flows.last().cloned().ok_or(DecodeError::NoTokens)?;
             flows.push(network.advance(block, before, &pass, &mut self.states)?);
@@ -425,12 +523,12 @@ impl<X: Activations> Decoder for Sequence<X> {
         self.reset();
         let network = &self.network;
         let trace = self.traces.get(trace).ok_or(DecodeError::NoTokens)?;
-        // A block that reads the cache of one before `first` would read what another pass left there.
-        let first = first.filter(|_| !network.shares_caches);
+        // A block that reads what one before `first` keeps would read what another pass left there.
+        let first = first.filter(|_| !network.shares_states);
         let pass = network.pass(0, trace.tokens.len())?;
         let mut flow = match first.and_then(|first| trace.flows.get(first)) {
             Some(flow) => flow.clone(),
-            None => network.begin(&trace.tokens)?,
+            None => network.begin(0, &trace.tokens)?,
         };
         for block in first.unwrap_or(0)..network.blocks.len() {
             flow = network.advance(block, flow, &pass, &mut self.states)?;

@@ -14,7 +14,7 @@ use super::observe::Matrix;
 use super::rope::Frequencies;
 use super::state::{AttentionLayouts, LayerState, Pass};
 use super::weights::Weights;
-use crate::model::{self, ForwardSpec, TensorRole as R};
+use crate::model::{self, ForwardSpec, ModelSpec, TensorRole as R};
 
 /// Latent attention of one block.
 pub(super) struct LatentAttention<X: Activations> {
@@ -29,7 +29,7 @@ pub(super) struct LatentAttention<X: Activations> {
     latent: usize,
     /// Elements of a head without positions.
     plain: usize,
-    /// Elements of a head with them.
+    /// Elements of a head with them, where the block has any, which all heads of keys share.
     rotary: usize,
     scores: ScoreTransform<'static>,
     /// Its attention layout, by index.
@@ -53,13 +53,14 @@ enum Up<X: Activations> {
 impl<X: Activations> LatentAttention<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
+        spec: &ModelSpec,
         forward: &ForwardSpec,
         index: usize,
-        hidden: usize,
         attention: &model::Attention,
         layouts: &mut AttentionLayouts,
     ) -> Result<LatentAttention<X>, DecodeError> {
-        let at = Some(index as u32);
+        let (at, hidden) = (Some(index as u32), spec.dims.hidden as usize);
+        let rotates = spec.rotates(index);
         let heads = attention.heads as usize;
         let dims = |role| {
             let shape = weights.shape(role, at, "weight").unwrap_or(&[]);
@@ -105,7 +106,7 @@ impl<X: Activations> LatentAttention<X> {
             (Up::Absorbed(keys, up), values)
         };
         let factors = layouts.factors.as_deref();
-        let frequencies = Frequencies::new(&forward.rope, rotary, false, factors);
+        let frequencies = rotates.then(|| Frequencies::new(&forward.rope, rotary, false, factors));
         let scale = forward.attention_scale;
         Ok(LatentAttention {
             query,
@@ -125,8 +126,9 @@ impl<X: Activations> LatentAttention<X> {
                 slopes: None,
             },
             layout: layouts.index_of(AttentionLayout {
-                frequencies: Some(frequencies),
+                frequencies,
                 window: None,
+                ahead: false,
                 cells: layouts.cells(attention),
             }),
         })

@@ -11,6 +11,7 @@ mod attention;
 mod block;
 mod buffer;
 mod chat;
+mod delta_net;
 mod error;
 mod feed_forward;
 mod forward;
@@ -28,12 +29,13 @@ mod state;
 mod state_space;
 mod streams;
 mod tensors;
+mod time_mix;
 mod tokenizer;
 mod weights;
 
 use candle_core::Device;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Pooling};
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::quantize::packed::Files;
@@ -131,6 +133,8 @@ pub struct Model {
     decoder: Box<dyn Decoder>,
     ubatch: usize,
     logits: Vec<f32>,
+    /// Whether it has no head that generates text.
+    only_embeds: bool,
 }
 
 impl Model {
@@ -177,6 +181,7 @@ impl Model {
             decoder,
             ubatch: options.ubatch.clamp(1, 1 << 16) as usize,
             logits: Vec::new(),
+            only_embeds: source.model.is_encoder(),
         })
     }
 
@@ -233,6 +238,33 @@ impl Model {
         Ok(())
     }
 
+    /// The vector of a text, as `pooling` makes one of those of its tokens, which are evaluated in one pass. Not scaled to
+    /// any length.
+    ///
+    /// # Errors
+    /// As [`Model::prefill`]; a pooling that ranks texts, which is the work of a head that is not run here.
+    pub fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>, DecodeError> {
+        self.reset();
+        self.check_tokens(tokens)?;
+        let rows = self.decoder.rows(tokens)?;
+        let width = (rows.len() / tokens.len()).max(1);
+        let mut each = rows.chunks_exact(width);
+        match pooling {
+            Pooling::Rank => Err(DecodeError::Ranks),
+            Pooling::Cls => Ok(each.next().unwrap_or_default().to_vec()),
+            Pooling::Last => Ok(each.next_back().unwrap_or_default().to_vec()),
+            Pooling::Mean => {
+                let mut sums = vec![0.0f64; width];
+                for row in each {
+                    let pairs = sums.iter_mut().zip(row);
+                    pairs.for_each(|(sum, x)| *sum += f64::from(*x));
+                }
+                let count = tokens.len() as f64;
+                Ok(sums.into_iter().map(|sum| (sum / count) as f32).collect())
+            }
+        }
+    }
+
     /// Evaluates `tokens` from the beginning and keeps what each block gets, for [`Model::replay`]; traces are numbered
     /// from 0. Gives the logits behind the last `rows` tokens.
     ///
@@ -284,7 +316,15 @@ impl Model {
         self.decoder.restore();
     }
 
+    /// Whether logits can be computed of `tokens`.
     fn check(&self, tokens: &[u32]) -> Result<(), DecodeError> {
+        if self.only_embeds {
+            return Err(DecodeError::OnlyEmbeds);
+        }
+        self.check_tokens(tokens)
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), DecodeError> {
         let vocabulary = self.vocabulary();
         if tokens.is_empty() {
             return Err(DecodeError::NoTokens);

@@ -2,7 +2,7 @@
 
 use super::activations::{Activations, AttentionLayout};
 use crate::dtype::Dtype;
-use crate::model::{Attention, ForwardSpec};
+use crate::model::{Attention, Cache, ForwardSpec};
 use crate::plan::kv::KvSettings;
 
 /// The formats of cached keys and values: llama.cpp's but for IQ4_NL, whose cells it encodes in a way of its own.
@@ -47,6 +47,14 @@ impl<X: Activations> LayerState<X> {
             LayerState::Stateless | LayerState::Recurrent(_) => None,
         }
     }
+
+    /// The state of one size.
+    pub(super) fn recurrent(&mut self) -> Option<&mut RecurrentState> {
+        match self {
+            LayerState::Recurrent(state) | LayerState::Both(_, state) => Some(state),
+            LayerState::Stateless | LayerState::KvCache(_) => None,
+        }
+    }
 }
 
 /// The attention layouts of blocks, collected while they are loaded.
@@ -79,8 +87,8 @@ impl AttentionLayouts {
     /// Cells of a block that attends like this.
     pub(super) fn cells(&self, attention: &Attention) -> usize {
         let cells = match attention.window {
-            Some(window) => self.settings.window_cells(window),
-            None => self.settings.cells(),
+            Some(window) if attention.cache != Cache::None => self.settings.window_cells(window),
+            _ => self.settings.cells(),
         };
         cells as usize
     }
@@ -97,10 +105,13 @@ impl AttentionLayouts {
 
 /// The state of one recurrent block.
 pub(super) struct RecurrentState {
-    /// The inputs of the convolution before the next one: `[kernel - 1, channels]`.
+    /// The inputs of the convolution before the next one: `[kernel - 1, channels]`; or the rows that each half of a block had
+    /// for the last token.
     pub(super) window: Vec<f32>,
     /// `[heads, value width, key width]`; empty for a convolution alone.
     pub(super) matrix: Vec<f32>,
+    /// Values of the pass, where later blocks take a share of them.
+    pub(super) values: Vec<f32>,
 }
 
 impl RecurrentState {
@@ -108,6 +119,7 @@ impl RecurrentState {
         RecurrentState {
             window: vec![0.0; conv_elements as usize],
             matrix: vec![0.0; state_elements as usize],
+            values: Vec::new(),
         }
     }
 

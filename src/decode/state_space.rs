@@ -5,9 +5,9 @@
 
 use super::DecodeError;
 use super::activations::Activations;
-use super::host::{add_scaled, dot, ops, parallel_chunks};
+use super::host::{add_scaled, dot, ops};
 use super::linear::Linear;
-use super::recurrent::convolve;
+use super::recurrent::{convolve, each_head, row_of};
 use super::state::{Pass, RecurrentState};
 use super::weights::Weights;
 use crate::model::{Activation, Recurrent, TensorRole as R};
@@ -135,42 +135,24 @@ impl<X: Activations> StateSpace<X> {
             }
         }
         ops::activate(&mut mixed, Activation::Silu);
-        // Each head writes a run of its own: `[heads, tokens, width]`.
-        let mut by_head = vec![0.0; tokens * inner];
-        let run = (tokens * width).max(1);
-        let states = recurrent.matrix.chunks_exact_mut((width * state).max(1));
-        let mut each: Vec<(&mut [f32], &mut [f32])> =
-            states.zip(by_head.chunks_exact_mut(run)).collect();
-        parallel_chunks(&mut each, 1, |head, pair| {
-            let of_head = |values: &[f32]| values.get(head).copied().unwrap_or(0.0);
-            let (dt_bias, a, d) = (of_head(&self.dt_bias), of_head(&self.a), of_head(&self.d));
-            for (matrix, out) in pair {
-                let rows = mixed.chunks_exact(channels).zip(steps.chunks_exact(heads));
-                for ((row, steps), out) in rows.zip(out.chunks_exact_mut(width)) {
-                    let dt = ops::softplus(of_head(steps) + dt_bias);
-                    let decay = (dt * a).exp();
-                    let part =
-                        |from: usize, len: usize| row.get(from..from + len).unwrap_or_default();
-                    let group = head / (heads / groups);
-                    let b = part(inner + group * state, state);
-                    let c = part(inner + (groups + group) * state, state);
-                    let x = part(head * width, width);
-                    for ((matrix, x), out) in matrix.chunks_exact_mut(state).zip(x).zip(out) {
-                        ops::scale(matrix, decay);
-                        add_scaled(matrix, x * dt, b);
-                        *out = dot(matrix, c) + x * d;
-                    }
-                }
+        let of_head = |values: &[f32], head: usize| values.get(head).copied().unwrap_or(0.0);
+        let sizes = [tokens, heads, width];
+        let out = each_head(&mut recurrent.matrix, sizes, |head, token, matrix, out| {
+            let row = row_of(&mixed, token, channels);
+            let part = |from: usize, len: usize| row.get(from..from + len).unwrap_or_default();
+            let dt = of_head(row_of(&steps, token, heads), head) + of_head(&self.dt_bias, head);
+            let (dt, d) = (ops::softplus(dt), of_head(&self.d, head));
+            let decay = (dt * of_head(&self.a, head)).exp();
+            let group = head / (heads / groups);
+            let b = part(inner + group * state, state);
+            let c = part(inner + (groups + group) * state, state);
+            let x = part(head * width, width);
+            for ((matrix, x), out) in matrix.chunks_exact_mut(state).zip(x).zip(out) {
+                ops::scale(matrix, decay);
+                add_scaled(matrix, x * dt, b);
+                *out = dot(matrix, c) + x * d;
             }
         });
-        let mut out = vec![0.0; by_head.len()];
-        for (head, rows) in by_head.chunks_exact(run).enumerate() {
-            for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(inner)) {
-                if let Some(place) = out.get_mut(head * width..(head + 1) * width) {
-                    place.copy_from_slice(row);
-                }
-            }
-        }
         let out = X::from_host(pass.backend, out, inner)?;
         let mut out = gate.gate(&out, Activation::Silu)?;
         if let Some(weights) = &self.norm {

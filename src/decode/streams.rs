@@ -140,7 +140,7 @@ impl<X: Activations> StreamBlock<X> {
         let laurel_out = self.laurel_norm.apply(laurel_out)?.add(&normed)?;
         let x = block.mix_tokens(&normed, pass, states)?;
         let x = x.add(&active)?.add(&laurel_out)?.scale(FRAC_1_SQRT_2)?;
-        let update = block.feed_forward(&x, pass)?;
+        let update = block.feed_forward(&x, pass, states)?;
         let x = x.add(&update)?;
 
         let corrections = self.correct.product(&self.modalities(&x)?)?;

@@ -88,7 +88,7 @@ fn activation(arch: &Arch, hparams: &HParams<'_>) -> Result<(), ModelError> {
         }
         // The first Gemma files state `gelu` and mean the tanh approximation.
         Activation::GeluTanh => ("gelu_pytorch_tanh", |found| found.starts_with("gelu")),
-        Activation::ReluSquared => ("relu2", |found| found == "relu2"),
+        Activation::ReluSquared => ("relu2", |found| matches!(found, "relu2" | "sqrelu")),
         Activation::Xielu(_) => ("xielu", |found| found == "xielu"),
     };
     match stated.filter(|found| !is_it(found)) {

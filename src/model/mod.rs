@@ -423,7 +423,6 @@ pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, Mode
     };
     Ok(match retrieval {
         Some(retrieval) if unknown != Unknown::Listed => ModelSpec {
-            forward: Err(format!("it is {}", retrieval.kind.what)),
             retrieval: Some(retrieval),
             ..model
         },

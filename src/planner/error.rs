@@ -30,7 +30,7 @@ pub enum OpenError {
     },
     /// What is measured of models that write says nothing of it.
     #[error(
-        "{model}: is {what}: it has no tokens to measure or compare; `orinplan fit` plans it and prints the line that serves it, `orinplan quantize` makes its file"
+        "{model}: is {what}: it has no tokens to measure or compare; `orinplan fit` plans it and prints the line that serves it, `orinplan quantize` makes its file, `orinplan validate` without --backend measures it"
     )]
     Retrieval {
         /// The checkpoint as the user named it.

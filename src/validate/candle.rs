@@ -1,4 +1,4 @@
-//! Measures this program's own decoder, token by token.
+//! Measures this program's own decoder, token by token; of a model that turns texts into numbers one text at a time.
 //!
 //! In: a checkpoint with its description. Out: [`Measured`]. Decoding is greedy and does not stop at an end token, so
 //! that the rate is of as many tokens as were asked for.
@@ -10,8 +10,7 @@ use super::control::MeasureProgress;
 use super::error::ValidateError;
 use super::measured::Measured;
 use super::{MeasureRequest, Prompt};
-use crate::checkpoint::Checkpoint;
-
+use crate::checkpoint::{Checkpoint, Pooling};
 use crate::decode::{
     self, DecodeError, Engine, LoadOptions, Message, Model, Renderer, Tokenizer, greedy, threads,
 };
@@ -49,7 +48,10 @@ pub(super) fn measure(
             error => error.into(),
         })
     };
-    let prompt = prompt(&tokenizer, spec, request, &chat)?;
+    let embeds = spec.retrieval.as_ref();
+    // Nothing is generated behind a text that becomes a vector.
+    let generated = embeds.map_or(request.tokens, |_| 0);
+    let prompt = prompt(&tokenizer, spec, request, generated, &chat)?;
     let [type_k, type_v] = request.kv_types;
     let options = LoadOptions {
         context: request.context,
@@ -64,7 +66,17 @@ pub(super) fn measure(
     })?;
     progress(&MeasureProgress::stage("warming up"));
     let few = prompt.get(..prompt.len().min(16)).unwrap_or_default();
-    run(&mut model, few, super::LEAST_TOKENS, cancel, &mut |_| {})?;
+    let pooling = embeds.map(|found| found.pooling.unwrap_or(Pooling::Mean));
+    match pooling {
+        Some(pooling) => drop(model.embed(few, pooling)?),
+        None => drop(run(
+            &mut model,
+            few,
+            super::LEAST_TOKENS,
+            cancel,
+            &mut |_| {},
+        )?),
+    }
     let mut measured = Measured {
         engine: match engine {
             Engine::Cuda => "candle, CUDA".to_owned(),
@@ -75,13 +87,24 @@ pub(super) fn measure(
         },
         repeats: request.repeats,
         prompt_tokens: Some(prompt.len() as u64),
-        generated_tokens: Some(request.tokens),
+        generated_tokens: Some(generated),
         decode_depth: prompt.len() as u64,
         on_gpu: Some(engine == Engine::Cuda),
         ..Measured::default()
     };
     for repeat in 1..=request.repeats {
         let stage = format!("repeat {repeat} of {}", request.repeats);
+        if let Some(pooling) = pooling {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(ValidateError::Cancelled);
+            }
+            progress(&MeasureProgress::stage(stage));
+            let started = Instant::now();
+            model.embed(&prompt, pooling)?;
+            let seconds = started.elapsed().as_secs_f64();
+            measured.prefill.push(prompt.len() as f64 / seconds);
+            continue;
+        }
         let timed = run(&mut model, &prompt, request.tokens, cancel, &mut |tokens| {
             progress(&MeasureProgress {
                 stage: stage.clone(),
@@ -109,6 +132,7 @@ fn prompt(
     tokenizer: &Result<Tokenizer, DecodeError>,
     spec: &ModelSpec,
     request: &MeasureRequest,
+    generated: u64,
     chat: &dyn Fn(&Tokenizer, Message) -> Result<String, ValidateError>,
 ) -> Result<Vec<u32>, ValidateError> {
     let text = request.prompt.text(0);
@@ -134,7 +158,7 @@ fn prompt(
             ids
         }
     };
-    let room = request.context.saturating_sub(request.tokens);
+    let room = request.context.saturating_sub(generated);
     match ids.len() as u64 {
         0 => Err(ValidateError::Prompt(
             "the prompt has no token; give another --prompt".to_owned(),
@@ -142,7 +166,7 @@ fn prompt(
         tokens if tokens > room => Err(ValidateError::Prompt(format!(
             "a prompt of {} and {} behind it do not fit into a context of {}; raise --context, or lower --tokens or --prompt-tokens",
             crate::units::tokens(tokens),
-            request.tokens,
+            generated,
             request.context
         ))),
         _ => Ok(ids),

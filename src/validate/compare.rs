@@ -263,7 +263,11 @@ pub fn compare(
             true,
         ),
     ];
-    let lines = rows.into_iter().map(|(metric, predicted, values, judged)| {
+    // A model that turns texts into numbers generates no token.
+    let writes = measured.generated_tokens != Some(0);
+    let has = |metric: Metric| writes || matches!(metric, Metric::Prefill | Metric::Memory);
+    let rows = rows.into_iter().filter(|(metric, ..)| has(*metric));
+    let lines = rows.map(|(metric, predicted, values, judged)| {
         let measured = Statistics::of(values);
         ComparisonLine {
             metric,

@@ -105,6 +105,9 @@ fn a_reranker_is_told_by_its_name() {
         &format!("fit {model} --scheme f16 --device orin-nano-8gb"),
     );
     assert_eq!(document["model"]["retrieval"]["pooling"], "rank");
+    // Its head is not run here.
+    let asked = format!("fit {model} --device orin-nano-8gb --runtime candle");
+    refused(&asked, &["does not run"]);
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn tokens_are_neither_measured_nor_compared() {
         "an embedding or reranking model",
         "it has no tokens to measure",
     ];
-    refused(&format!("validate {model}"), &said);
+    refused(&format!("validate {model} --backend llama-bench"), &said);
     refused(&format!("compare {model} {model}"), &said);
     refused(&format!("imatrix {model} --output x"), &said);
 }

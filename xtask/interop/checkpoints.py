@@ -263,7 +263,7 @@ FAMILIES = {
 FILES = {"moondream": {"moondream.py": "Tokenizer.from_pretrained('vikhyatk/moondream2')"}}
 
 # Norms that multiply by one more than their weight.
-_ADD_ONE = ("gemma", "gemma2", "gemma3", "qwen3_5", "qwen35moe", "nemotron")
+_ADD_ONE = ("gemma", "gemma2", "gemma3", "qwen3_5", "qwen35moe", "qwen3next", "nemotron")
 
 
 def _values(family, name, shape):
@@ -290,13 +290,15 @@ def _values(family, name, shape):
         return 1.0 + 0.1 * noise
     if name.endswith(("act_fn.beta", "act_fn.eps")):
         return np.array(0.5 if name.endswith("beta") else -1e-6)
+    if family == "rwkv7" and ".x_" in name:
+        return 0.5 + 0.2 * noise
     if len(shape) == 1:
         return 0.3 * noise
-    if name.split(".")[-2] in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out") or name.endswith(".wte"):
+    if name.split(".")[-2] in ("embed_tokens", "embeddings", "lm_head", "wte", "embed_in", "embed_out") or name.endswith(".wte"):
         return 0.15 * noise / scale
     back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj", "dense", "fc2", "output_linear")
     gain = 3.0 if any(part in name for part in back) else 1.0
-    if family == "qwen35moe" and ".experts." in name:
+    if family in ("qwen35moe", "qwen3next", "kimi_linear") and ".experts." in name:
         # Delta nets carry every difference on: a router that decides otherwise moves little here.
         gain = 0.3
     if family in ("falcon_mamba", "jamba"):
@@ -304,6 +306,12 @@ def _values(family, name, shape):
         gain = 0.2 if "dt_proj" in name or ".experts." in name and "down_proj" in name else 1.0
         if family == "jamba" and any(part in name for part in back):
             gain *= 0.5
+    if family == "kimi_linear" and gain > 1.0:
+        # Its nets carry roundings further than others'.
+        gain = 1.5
+    if family == "rwkv7":
+        # Norms of heads and squares carry every rounding of eight bits on.
+        gain = 0.5 if name.endswith(("o_proj.weight", "ffn.value.weight")) else 1.0
     inputs = shape[-1] if "_linear" in name or ".experts." in name else math.prod(shape[1:])
     return gain * noise / math.sqrt(inputs)
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 import checkpoints
 import dense
+import rwkv7
 
 COUNT = 16
 
@@ -295,9 +296,12 @@ def expected(directory):
             source = _as_llama_without_names(directory, Path(scratch))
         elif config["model_type"] == "exaone":
             source = _as_llama(directory, Path(scratch))
-        model, info = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
-        )
+        if config["model_type"] == "rwkv7":
+            model, info = rwkv7.Model(config, load_file(source / "model.safetensors")), {}
+        else:
+            model, info = AutoModelForCausalLM.from_pretrained(
+                source, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            )
     wrong = {key: sorted(names) for key, names in info.items() if names}
     assert not wrong, f"{directory.name}: {wrong}"
     if config["model_type"] == "minicpm3":

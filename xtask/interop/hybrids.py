@@ -1,6 +1,6 @@
 """Small checkpoints of families with recurrent blocks and with experts of their own kinds: see checkpoints.py."""
 import parts
-from parts import HEAD, HIDDEN, TWO, attention, layers_of, mlp, norms, plain
+from parts import HEAD, HEADS, HEAD_NORMS, HIDDEN, TWO, attention, layers_of, mlp, norms, plain
 
 STATE, WIDTH, KERNEL = 64, 64, 4
 INNER = 2 * HIDDEN
@@ -210,6 +210,111 @@ def falcon_h1():
     return config, [(name.replace("model.norm.", "model.final_layernorm."), s) for name, s in tensors]
 
 
+def qwen3next():
+    """Gated delta nets whose projections are stored key head by key head, each with its value heads."""
+    keys, values, size = 2, 4, 64
+    config = plain(
+        "Qwen3NextForCausalLM", "qwen3_next", 4, head_dim=HEAD, full_attention_interval=4, linear_conv_kernel_dim=KERNEL,
+        linear_key_head_dim=size, linear_value_head_dim=size, linear_num_key_heads=keys, linear_num_value_heads=values,
+        partial_rotary_factor=0.25, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=256,
+        shared_expert_intermediate_size=256, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[],
+        attention_bias=False,
+    )
+    config["tie_word_embeddings"] = False
+    mixed = 2 * keys * size + values * size
+    feed = [("mlp.gate.weight", [4, HIDDEN])] + [tensor for i in range(4) for tensor in mlp(256, f"mlp.experts.{i}.")]
+    feed += mlp(256, "mlp.shared_expert.") + [("mlp.shared_expert_gate.weight", [1, HIDDEN])]
+
+    def block(i):
+        if i == 3:
+            mixer = attention() + HEAD_NORMS
+            mixer[0] = ("self_attn.q_proj.weight", [2 * HEADS * HEAD, HIDDEN])
+        else:
+            mixer = [
+                ("linear_attn.in_proj_qkvz.weight", [mixed + values * size, HIDDEN]),
+                ("linear_attn.in_proj_ba.weight", [2 * values, HIDDEN]), ("linear_attn.conv1d.weight", [mixed, 1, KERNEL]),
+                ("linear_attn.dt_bias", [values]), ("linear_attn.A_log", [values]), ("linear_attn.norm.weight", [size]),
+                ("linear_attn.out_proj.weight", [HIDDEN, values * size]),
+            ]
+        return TWO + mixer + feed
+
+    return config, layers_of(config, block)
+
+
+def kimi_linear():
+    """The first block is dense, the third attends, to latents without positions."""
+    latent, rest, values = 64, 32, 48
+    config = plain(
+        "KimiLinearForCausalLM", "kimi_linear", 4, 512, head_dim=HEAD + rest, kv_lora_rank=latent, q_lora_rank=None,
+        qk_nope_head_dim=HEAD, qk_rope_head_dim=rest, v_head_dim=values, mla_use_nope=True, num_experts=4,
+        num_experts_per_token=2, num_shared_experts=1, moe_intermediate_size=256, first_k_dense_replace=1, moe_layer_freq=1,
+        moe_renormalize=True, moe_router_activation_func="sigmoid", num_expert_group=1, topk_group=1, use_grouped_topk=True,
+        routed_scaling_factor=1.5, model_max_length=2048, rope_scaling=None, pad_token_id=0, linear_attn_config={
+            "full_attn_layers": [3], "kda_layers": [1, 2, 4], "head_dim": HEAD, "num_heads": HEADS,
+            "short_conv_kernel_size": KERNEL,
+        },
+    )
+    config |= {"tie_word_embeddings": False, "num_key_value_heads": HEADS}
+    del config["max_position_embeddings"]
+    width, at = HEADS * HEAD, "self_attn."
+    net = [(f"{at}{part}_proj.weight", [width, HIDDEN]) for part in "qkv"]
+    net += [(f"{at}{part}_conv1d.weight", [width, 1, KERNEL]) for part in "qkv"]
+    net += [tensor for part in "fg" for tensor in [
+        (f"{at}{part}_a_proj.weight", [HEAD, HIDDEN]), (f"{at}{part}_b_proj.weight", [width, HEAD]),
+    ]]
+    net += [
+        (f"{at}b_proj.weight", [HEADS, HIDDEN]), (f"{at}A_log", [1, 1, HEADS, 1]), (f"{at}dt_bias", [width]),
+        (f"{at}o_norm.weight", [HEAD]), (f"{at}o_proj.weight", [HIDDEN, width]),
+    ]
+    attends = [
+        (f"{at}q_proj.weight", [HEADS * (HEAD + rest), HIDDEN]), (f"{at}kv_a_proj_with_mqa.weight", [latent + rest, HIDDEN]),
+        (f"{at}kv_a_layernorm.weight", [latent]), (f"{at}kv_b_proj.weight", [HEADS * (HEAD + values), latent]),
+        (f"{at}o_proj.weight", [HIDDEN, HEADS * values]),
+    ]
+    moe = "block_sparse_moe."
+    routed = [(f"{moe}gate.weight", [4, HIDDEN]), (f"{moe}gate.e_score_correction_bias", [4])]
+    routed += mlp(256, f"{moe}shared_experts.") + [
+        (f"{moe}experts.{i}.{part}.weight", [HIDDEN, 256] if part == "w2" else [256, HIDDEN])
+        for i in range(4) for part in ("w1", "w2", "w3")
+    ]
+    return config, layers_of(config, lambda i: TWO + (attends if i == 2 else net) + (routed if i else mlp(512)))
+
+
+def rwkv7():
+    """Its code is not in Transformers; rwkv7.py computes what is expected."""
+    ranks = {"w": 32, "a": 32, "v": 16, "g": 48}
+    config = {
+        "architectures": ["RWKV7ForCausalLM"], "model_type": "rwkv7", "hidden_size": HIDDEN, "intermediate_size": 512,
+        "num_hidden_layers": 3, "head_dim": HEAD, "num_heads": None, "attn": None, "attn_mode": "chunk",
+        "decay_low_rank_dim": ranks["w"], "a_low_rank_dim": ranks["a"], "v_low_rank_dim": ranks["v"],
+        "gate_low_rank_dim": ranks["g"], "hidden_act": "sqrelu", "hidden_ratio": 2.0, "norm_bias": True, "norm_eps": 1e-5,
+        "norm_first": True, "max_position_embeddings": 2048, "tie_word_embeddings": False, "vocab_size": parts.VOCAB,
+        "bos_token_id": 0, "eos_token_id": 0, "torch_dtype": "bfloat16",
+    }
+
+    def norm(name):
+        return [(f"{name}.weight", [HIDDEN]), (f"{name}.bias", [HIDDEN])]
+
+    def low_rank(part):
+        tensors = [
+            (f"attn.{part}_lora.lora.0.weight", [ranks[part], HIDDEN]),
+            (f"attn.{part}_lora.lora.2.weight", [HIDDEN, ranks[part]]),
+        ]
+        return tensors + ([] if part == "g" else [(f"attn.{part}_lora.lora.2.bias", [HIDDEN])])
+
+    def block(i):
+        tensors = (norm("pre_norm") if i == 0 else low_rank("v")) + norm("attn_norm") + norm("ffn_norm") + norm("attn.g_norm")
+        tensors += low_rank("w") + low_rank("a") + low_rank("g")
+        tensors += [(f"attn.x_{part}", [1, 1, HIDDEN]) for part in "rwkvag"]
+        tensors += [("attn.k_k", [HIDDEN]), ("attn.k_a", [HIDDEN]), ("attn.r_k", [HIDDEN // HEAD, HEAD]), ("ffn.x_k", [HIDDEN])]
+        tensors += [(f"attn.{part}_proj.weight", [HIDDEN, HIDDEN]) for part in "rkvo"]
+        return tensors + [("ffn.key.weight", [512, HIDDEN]), ("ffn.value.weight", [HIDDEN, 512])]
+
+    tensors = layers_of(config, block) + [("model.norm.bias", [HIDDEN])]
+    return config, [(name.replace("embed_tokens", "embeddings"), shape) for name, shape in tensors]
+
+
 ALL = (
-    falcon_h1, granitehybrid, nemotron_h, nemotron_h_moe, mamba2, lfm2moe, mamba, falcon_mamba, jamba, bamba,
+    falcon_h1, granitehybrid, nemotron_h, nemotron_h_moe, mamba2, lfm2moe, mamba, falcon_mamba, jamba, bamba, qwen3next,
+    kimi_linear, rwkv7,
 )

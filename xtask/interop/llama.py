@@ -53,6 +53,9 @@ def _declare(lib):
         ("llama_batch_free", None, [_Batch]),
         ("llama_decode", c.c_int32, [c.c_void_p, _Batch]),
         ("llama_get_logits_ith", c.POINTER(c.c_float), [c.c_void_p, c.c_int32]),
+        ("llama_set_embeddings", None, [c.c_void_p, c.c_bool]),
+        ("llama_get_embeddings_seq", c.POINTER(c.c_float), [c.c_void_p, c.c_int32]),
+        ("llama_model_n_embd", c.c_int32, [c.c_void_p]),
         ("llama_get_memory", c.c_void_p, [c.c_void_p]),
         ("llama_memory_clear", None, [c.c_void_p, c.c_bool]),
         ("llama_log_set", None, [c.c_void_p, c.c_void_p]),
@@ -145,7 +148,16 @@ class Model:
             out += piece.raw[: max(0, count)]
         return out.decode(errors="replace")
 
-    def _decode(self, ids, start):
+    def embedding(self, ids):
+        """The vector of a text of these tokens, by the pooling that the file states."""
+        _LIB.llama_set_embeddings(self.context, True)
+        self._run(ids, 0)
+        row = _LIB.llama_get_embeddings_seq(self.context, 0)
+        if not row:
+            raise _refused("no vector of the text")
+        return np.array(np.ctypeslib.as_array(row, (_LIB.llama_model_n_embd(self.model),)))
+
+    def _run(self, ids, start):
         batch = _LIB.llama_batch_init(len(ids), 0, 1)
         batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
@@ -155,6 +167,9 @@ class Model:
         _LIB.llama_batch_free(batch)
         if status:
             raise _refused(f"llama_decode returned {status}")
+
+    def _decode(self, ids, start):
+        self._run(ids, start)
         rows = [
             np.ctypeslib.as_array(_LIB.llama_get_logits_ith(self.context, i), (self.vocab_size,))
             for i in range(len(ids))

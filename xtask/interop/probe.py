@@ -58,6 +58,13 @@ def logits(file, ids, output, flash=True, types=(1, 1)):
     return {}
 
 
+def embedding(file, ids, output):
+    """The vector of a text of these tokens, as little-endian `f32` in the file `output`."""
+    with llama.opened(file) as model:
+        model.embedding(ids).astype("<f4").tofile(output)
+    return {}
+
+
 _SERVERS = []
 
 
@@ -96,7 +103,7 @@ def tokenize(file, texts, special=False):
 OPERATIONS = {
     function.__name__: function
     for function in (
-        make, complete, score, logits, serve, stop, divergence, tokenize, checkpoints.around,
+        make, complete, score, logits, embedding, serve, stop, divergence, tokenize, checkpoints.around,
         checkpoints.other, images.pair, images.look, llama.loads, files.reencode, files.dequantize, files.importance,
         files.importance_apart,
     )

@@ -3,6 +3,7 @@
 In: a text to train on, a directory of checkpoints. Out: tokenizer files beside each checkpoint, and
 the ids of TEXTS. Must not: know GGUF.
 """
+import collections
 import io
 import json
 from pathlib import Path
@@ -98,6 +99,32 @@ def _converted(model, prefix=True):
     return tokenizer
 
 
+def _world(corpus):
+    """RWKV's list of byte strings: every byte, two line breaks at their usual place, and frequent words."""
+    tokens = [bytes([byte]) for byte in range(256)] + [b"  ", b"\t\t", b"\r\n", b"    ", b"\n\n"]
+    words = collections.Counter(word for line in corpus.splitlines() for word in line.replace(" ", "\0 ").split("\0"))
+    ordered = sorted(words, key=lambda word: (-words[word], word))
+    tokens += [word.encode() for word in ordered + ["é", "你", "🚀"] if len(word.encode()) > 1]
+    return list(dict.fromkeys(tokens))[: SIZE - 1]
+
+
+def _shown(token):
+    """A token as the list has it: a string where it is one, else a byte string."""
+    try:
+        return repr(token.decode())
+    except UnicodeDecodeError:
+        return repr(token)
+
+
+def _longest(tokens, text):
+    ids, known, rest = [], {token: 1 + i for i, token in enumerate(tokens)}, text.encode()
+    while rest:
+        length = max(n for n in range(1, len(rest) + 1) if rest[:n] in known)
+        ids.append(known[rest[:length]])
+        rest = rest[length:]
+    return ids
+
+
 # How each family's tokenizer is stored, and what it is made with.
 KINDS = {
     "llama": (_byte_level, LLAMA3, True), "mistral": (_converted,),
@@ -125,7 +152,8 @@ KINDS = {
     "qwen2vl": (_byte_level, QWEN2, False), "qwen3vl": (_byte_level, QWEN2, False),
     "baichuan": (_pieces, True), "baichuan_13b": (_pieces, True),
     "mamba": (_byte_level, GPT2, False), "falcon_mamba": (_byte_level, GPT2, False), "jamba": (_pieces, True),
-    "bamba": (_byte_level, LLAMA3, True),
+    "bamba": (_byte_level, LLAMA3, True), "qwen3next": (_byte_level, QWEN2, False),
+    "kimi_linear": (_byte_level, QWEN2, False), "rwkv7": (_world,),
     "gemma4": (_converted, False), "gemma4_dense": (_converted, False), "gemma4_moe": (_converted, False),
 }
 
@@ -134,6 +162,11 @@ def make(family, directory, corpus):
     """Writes the tokenizer of `family` to `directory`; the ids of TEXTS without begin of text."""
     directory = Path(directory)
     kind, *arguments = KINDS[family]
+    if kind is _world:
+        tokens = _world(corpus)
+        lines = [f"{1 + i} {_shown(token)} {len(token)}\n" for i, token in enumerate(tokens)]
+        (directory / "rwkv_vocab_v20230424.txt").write_text("".join(lines), encoding="utf-8")
+        return [_longest(tokens, text) for text in TEXTS]
     config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     if kind is _pieces:
         model = _pieces(corpus, *arguments)

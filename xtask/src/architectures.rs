@@ -12,7 +12,7 @@ use orinplan::model::projector::known_projectors;
 use orinplan::model::{KnownArchitecture, known_architectures};
 use serde_json::Value;
 
-use crate::interop::images;
+use crate::interop::{embeddings, images};
 
 const HEAD: &str = "# Architectures
 
@@ -23,6 +23,8 @@ the runtime that serves them. `cargo xtask architectures` writes this file.
 - *converter*: a conversion is held to llama.cpp's converter, key by key and byte by byte (`tests/data/converter`).
 - *logits*: `cargo xtask interop` holds the decoder's logits to llama.cpp's on the same file in three formats, and those
   of llama.cpp on the converted file to Transformers'.
+- *embeddings*: of models that turn texts into numbers, `cargo xtask interop` holds the decoder's vectors of texts to
+  llama.cpp's on the same file, in floats and in blocks: the cosine of their angle is above 0.9999.
 - *images*: of models with images, the projector is held to the file that llama.cpp's converter (or script) writes, key
   by key and byte by byte (`tests/data/projectors`), and `cargo xtask interop` gives llama.cpp's multimodal library the
   pair: it loads, answers about images, makes the planned tokens of them and reserves the planned memory. *file* stands
@@ -54,6 +56,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("gpt_oss", "gpt-oss"),
     ("falcon_mamba", "mamba"),
     ("bamba", "granitehybrid"),
+    ("kimi_linear", "kimi-linear"),
     ("gemma4_dense", "gemma4"),
     ("gemma4_moe", "gemma4"),
     ("hunyuan_moe", "hunyuan-moe"),
@@ -106,8 +109,13 @@ fn table() -> anyhow::Result<String> {
             }
             .to_owned()
         };
+        let embeds = embeddings::MODELS.iter().any(|(name, _)| *name == row.name);
+        let decode = match does(row.decodes, &run, "logits") {
+            unchecked if embeds && unchecked != "logits" => "embeddings".to_owned(),
+            decode => decode,
+        };
         format!(
-            "| `{}` | {} | {} | {} | {} | {} |\n",
+            "| `{}` | {} | {} | {} | {decode} | {} |\n",
             row.name,
             row.classes.join(", "),
             if row.in_llama_cpp {
@@ -116,7 +124,6 @@ fn table() -> anyhow::Result<String> {
                 "no GGUF"
             },
             does(row.converts, &converted, "converter"),
-            does(row.decodes, &run, "logits"),
             beside(row, &checked),
         )
     });

@@ -38,7 +38,12 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         BackendId::LlamaBench | BackendId::Openai | BackendId::Ollama => Purpose::Plan,
     };
     let asked = &args.model;
-    let planner = request::open_for(purpose, &asked.model, &asked.read)?.writing()?;
+    let planner = request::open_for(purpose, &asked.model, &asked.read)?;
+    // The others are measured by the text that they generate.
+    let planner = match args.backend {
+        BackendId::Candle => planner,
+        BackendId::LlamaBench | BackendId::Openai | BackendId::Ollama => planner.writing()?,
+    };
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
     let resolved = resolve(args, checkpoint, model)?;
     let board = board(args)?;

@@ -3,6 +3,8 @@
 //! In: queries `[tokens, heads, key width]`, rotated, whose keys and values are cached already.
 //! Out: `[tokens, heads, value width]`.
 
+use std::ops::Range;
+
 use super::super::activations::ScoreTransform;
 use super::cache::Cells;
 use super::kernels::{add_rows, dots};
@@ -13,10 +15,25 @@ use super::prompt_attention::{self, Run};
 /// The positions that tokens attend to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Visible {
-    /// Tokens before.
-    pub(super) position: usize,
-    /// Tokens that a token attends to, itself included; `None` is all before it.
+    /// Tokens that a token attends to, itself included; `None` is all.
     pub(super) window: Option<usize>,
+    /// The end of the text, where a token attends to those behind it too; half of the window lies on each side of it then.
+    pub(super) end: Option<usize>,
+}
+
+impl Visible {
+    /// The positions that the token at `position` attends to.
+    fn of(self, position: usize) -> Range<usize> {
+        match (self.end, self.window) {
+            (None, None) => 0..position + 1,
+            (None, Some(window)) => (position + 1).saturating_sub(window)..position + 1,
+            (Some(end), None) => 0..end,
+            (Some(end), Some(window)) => {
+                let side = window / 2;
+                position.saturating_sub(side)..(position + side + 1).min(end)
+            }
+        }
+    }
 }
 
 /// Cells read at a time: what they take in F32 stays in the first cache.
@@ -32,7 +49,7 @@ pub(super) fn attention(
     queries: &[f32],
     heads: usize,
     [keys, values]: [&Cells; 2],
-    Visible { position, window }: Visible,
+    (position, visible): (usize, Visible),
     scores: ScoreTransform<'_>,
 ) -> Vec<f32> {
     let (kv_heads, width) = (keys.heads.max(1), keys.width);
@@ -58,7 +75,7 @@ pub(super) fn attention(
                 tokens: some,
                 head: head + own,
                 group,
-                window,
+                visible,
             };
             let start = ((first * heads) + query_group.head * group) * width;
             let queries = queries.get(start..).unwrap_or_default();
@@ -83,7 +100,7 @@ struct QueryGroup {
     head: usize,
     /// Queries of a token.
     group: usize,
-    window: Option<usize>,
+    visible: Visible,
 }
 
 impl QueryGroup {
@@ -101,8 +118,9 @@ impl QueryGroup {
                 queries.zip(out.chunks_exact_mut(values.width.max(1)))
             })
             .collect();
-        let end = self.position + self.tokens;
-        let start = self.first_visible(0);
+        let start = self.visible.of(self.position).start;
+        let last = (self.position + self.tokens).saturating_sub(1);
+        let end = self.visible.of(last).end;
         let count = end - start;
         let many = each.len() > LONG;
         let runs = |cells: &Cells| {
@@ -127,8 +145,9 @@ impl QueryGroup {
         }
         for (index, weights) in weights.chunks_exact_mut(count).enumerate() {
             let token = index / self.group;
-            let (unseen, weights) = weights.split_at_mut(self.first_visible(token) - start);
-            let (weights, later) = weights.split_at_mut(weights.len() - (self.tokens - 1 - token));
+            let seen = self.visible.of(self.position + token);
+            let (unseen, weights) = weights.split_at_mut(seen.start - start);
+            let (weights, later) = weights.split_at_mut(seen.len());
             unseen.fill(0.0);
             later.fill(0.0);
             if let Some(cap) = scores.cap {
@@ -160,21 +179,10 @@ impl QueryGroup {
             }
         }
     }
-
-    /// The first position that the `token`-th token attends to.
-    fn first_visible(&self, token: usize) -> usize {
-        self.window.map_or(0, |window| {
-            (self.position + token + 1).saturating_sub(window)
-        })
-    }
 }
 
 /// Positions as runs of at most `longest` cells.
-fn runs(
-    visible: std::ops::Range<usize>,
-    cells: usize,
-    longest: usize,
-) -> impl Iterator<Item = Run> {
+fn runs(visible: Range<usize>, cells: usize, longest: usize) -> impl Iterator<Item = Run> {
     let cells = cells.max(1);
     let first = visible.start;
     let mut next = first;
@@ -195,13 +203,33 @@ mod tests {
     use super::*;
     use crate::dtype::Dtype;
 
+    /// What tokens attend to: those before them, of a whole text those around them.
+    #[test]
+    fn windows_lie_before_a_token_or_around_it() {
+        for (window, end, position, expected) in [
+            (None, None, 3, 0..4),
+            (Some(3), None, 3, 1..4),
+            (Some(9), None, 3, 0..4),
+            (None, Some(8), 3, 0..8),
+            // As llama.cpp has it: half of the window, rounded down, on each side.
+            (Some(4), Some(8), 3, 1..6),
+            (Some(5), Some(8), 3, 1..6),
+            (Some(4), Some(8), 7, 5..8),
+            (Some(4), Some(8), 0, 0..3),
+        ] {
+            let found = Visible { window, end }.of(position);
+            assert_eq!(found, expected, "{window:?} {end:?} {position}");
+        }
+    }
+
     /// Many tokens at once see what each of them sees alone, however heads and tokens are shared out.
     #[test]
     fn tokens_together_are_tokens_one_by_one() {
         let (group, width, before, tokens) = (2, 8, 5, 21);
+        let text = Some(before + tokens);
         for kv_heads in [1, 2, 3] {
             let slopes = [0.5, 0.25, 0.125, 0.0625, 0.7, 0.35];
-            for window in [None, Some(4)] {
+            for (window, end) in [(None, None), (Some(4), None), (None, text), (Some(4), text)] {
                 let heads = group * kv_heads;
                 let wave = |count: usize, step: f32| -> Vec<f32> {
                     (0..count).map(|i| (i as f32 * step).sin()).collect()
@@ -219,9 +247,9 @@ mod tests {
                     scale: 0.5,
                     cap: None,
                     sinks: None,
-                    slopes: slopes.get(..heads),
+                    slopes: slopes.get(..heads).filter(|_| end.is_none()),
                 };
-                let visible = |position| Visible { position, window };
+                let visible = |position| (position, Visible { window, end });
                 let cells = [&keys, &values];
                 let together = attention(&queries, heads, cells, visible(before), scores);
                 let each = queries.chunks(heads * width).enumerate();
@@ -233,7 +261,7 @@ mod tests {
                 for (a, b) in together.iter().zip(&apart) {
                     assert!(
                         (a - b).abs() < 1e-5,
-                        "{kv_heads} heads, {window:?}: {a} {b}"
+                        "{kv_heads} heads, {window:?}, {end:?}: {a} {b}"
                     );
                 }
             }

@@ -46,7 +46,7 @@ pub(super) struct HostActivations {
 pub(super) struct View {
     /// Tokens before.
     position: usize,
-    window: Option<usize>,
+    visible: attention::Visible,
     angles: Option<Angles>,
 }
 
@@ -127,7 +127,10 @@ impl Activations for HostActivations {
         let frequencies = layout.frequencies.as_ref();
         Ok(View {
             position,
-            window: layout.window,
+            visible: attention::Visible {
+                window: layout.window,
+                end: layout.ahead.then_some(position + tokens),
+            },
             angles: frequencies.map(|frequencies| frequencies.angles(position, tokens)),
         })
     }
@@ -328,11 +331,8 @@ impl Activations for HostActivations {
         scores: ScoreTransform<'_>,
     ) -> Result<HostActivations, DecodeError> {
         let heads = self.width / keys.width.max(1);
-        let visible = attention::Visible {
-            position: view.position,
-            window: view.window,
-        };
-        let out = attention::attention(&self.data, heads, [keys, values], visible, scores);
+        let place = (view.position, view.visible);
+        let out = attention::attention(&self.data, heads, [keys, values], place, scores);
         Ok(HostActivations::new(out, heads * values.width))
     }
 }

@@ -53,7 +53,7 @@ impl View {
             mask: None,
             angles: None,
         };
-        let mask = view.visible(layout.window);
+        let mask = view.visible(layout.window, layout.ahead);
         if mask.contains(&f32::NEG_INFINITY) {
             let shape = (tokens, view.filled());
             view.mask = Some(Tensor::from_vec(mask, shape, backend)?);
@@ -92,17 +92,18 @@ impl View {
         tokens.flat_map(row).collect()
     }
 
-    fn visible(&self, window: Option<usize>) -> Vec<f32> {
+    fn visible(&self, window: Option<usize>, ahead: bool) -> Vec<f32> {
         let mut mask = Vec::with_capacity(self.tokens * self.filled());
         for token in self.position..self.position + self.tokens {
             mask.extend((0..self.filled()).map(|cell| {
                 let position = self.in_cell(cell);
-                let near = window.is_none_or(|window| position + window > token);
-                if position <= token && near {
-                    0.0
-                } else {
-                    f32::NEG_INFINITY
-                }
+                let is_seen = match window {
+                    _ if !ahead && position > token => false,
+                    None => true,
+                    Some(window) if ahead => position.abs_diff(token) <= window / 2,
+                    Some(window) => position + window > token,
+                };
+                if is_seen { 0.0 } else { f32::NEG_INFINITY }
             }));
         }
         mask

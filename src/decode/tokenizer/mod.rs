@@ -1,12 +1,13 @@
 //! The tokenizer of a checkpoint: text to token ids and back, and the chat template that comes with it.
 //!
-//! Three kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, SentencePiece's pieces by
-//! merges (`gemma4`), and SentencePiece's BPE by scores (`llama`). That of a Hugging Face checkpoint is the one that conversion puts
+//! Four kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, SentencePiece's pieces by
+//! merges (`gemma4`), SentencePiece's BPE by scores (`llama`), and the longest of a list of byte strings (`rwkv`). That of a Hugging Face checkpoint is the one that conversion puts
 //! into its GGUF. Must not: read files beside a GGUF.
 //!
 //! Source: `llama-vocab.cpp` of llama.cpp.
 
 mod bytes;
+mod longest;
 mod merge;
 mod special;
 mod split;
@@ -20,10 +21,11 @@ use crate::convert;
 use crate::gguf::{self, Metadata, Value};
 use crate::model::ModelSpec;
 use crate::model::tokenizers::{
-    BYTE_LEVEL, MERGED_PIECES, PreTokenizer, SENTENCEPIECE, UNKNOWN_SPLIT,
+    BYTE_LEVEL, MERGED_PIECES, PreTokenizer, SENTENCEPIECE, UNKNOWN_SPLIT, WORLD,
 };
 
 use super::DecodeError;
+use longest::Longest;
 use special::Special;
 use split::Splitter;
 
@@ -98,6 +100,8 @@ enum Algorithm {
         leading_blank: bool,
         unknown: u32,
     },
+    /// RWKV's World: the longest byte string at each place.
+    Longest(Longest),
 }
 
 impl Tokenizer {
@@ -157,6 +161,7 @@ impl Tokenizer {
                 };
                 (algorithm, true)
             }
+            (WORLD, _) => (Algorithm::Longest(Longest::new(&texts)), false),
             (kind, _) => {
                 return Err(DecodeError::TokenizerKind {
                     kind: kind.to_owned(),
@@ -189,7 +194,11 @@ impl Tokenizer {
             algorithm,
             end,
             ends,
-            chat_template: metadata.str("tokenizer.chat_template")?.map(str::to_owned),
+            // Files of World models have the name of one in its place.
+            chat_template: metadata
+                .str("tokenizer.chat_template")?
+                .filter(|template| kind != WORLD || template.contains('{'))
+                .map(str::to_owned),
         })
     }
 
@@ -250,6 +259,7 @@ impl Tokenizer {
 
     fn encode_part(&self, part: &str, first: bool, out: &mut Vec<u32>) -> Result<(), DecodeError> {
         match &self.algorithm {
+            Algorithm::Longest(tokens) => tokens.encode(part, out),
             Algorithm::ByteLevelBpe { splitter, ranks } => {
                 for word in splitter.split(part)? {
                     let word = bytes::to_chars(word.as_bytes());
@@ -341,6 +351,7 @@ impl Tokenizer {
         };
         match (kind, &self.algorithm) {
             (TokenKind::Control | TokenKind::Unused, _) => Vec::new(),
+            (_, Algorithm::Longest(_)) => longest::unescaped(text),
             (TokenKind::Byte, _) => bytes::of_name(text).into_iter().collect(),
             (TokenKind::UserDefined, Algorithm::ByteLevelBpe { .. }) => text.clone().into_bytes(),
             (_, Algorithm::ByteLevelBpe { .. }) => bytes::from_chars(text),

@@ -12,14 +12,24 @@ use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{
     Conversion, Derived, KeyRule, Vocabulary, WeightRule, WeightTransform,
 };
+use crate::model::forward_spec::{Activation, ArchTraits, NormKind, PLAIN, RotatedBlocks};
 use crate::model::hparams::{HParams, Number};
 use crate::model::loader::{Loader, LoaderRule};
 use crate::model::role::TensorRole as R;
+
+const FORWARD: ArchTraits = ArchTraits {
+    norm: NormKind::Layer,
+    gated_feed_forward: false,
+    activation: Activation::GeluTanh,
+    rotated: RotatedBlocks::None,
+    ..PLAIN
+};
 
 pub(super) static BERT: Arch = Arch {
     name: "bert",
     classes: &["BertModel"],
     model_types: &["bert"],
+    forward: Some(FORWARD),
     layers: |hparams| Ok(uncached(uniform(hparams)?)),
     tensors: &[EMBEDDINGS, POSITIONS, BLOCK],
     conversion: Some(BERT_CONVERSION),
@@ -80,6 +90,10 @@ pub(super) static NOMIC_BERT: Arch = Arch {
     name: "nomic-bert",
     classes: &["NomicBertModel"],
     model_types: &["nomic_bert"],
+    forward: Some(ArchTraits {
+        norm: NormKind::Layer,
+        ..PLAIN
+    }),
     tensors: &[NOMIC_EMBEDDINGS, NOMIC_BLOCK],
     loader: Loader {
         rules: &[LoaderRule::TokenTypes],

@@ -148,7 +148,11 @@ pub(super) static GEMMA3: Arch = Arch {
 pub(super) static GEMMA_EMBEDDING: Arch = Arch {
     name: "gemma-embedding",
     classes: &["Gemma3TextModel"],
-    forward: None,
+    forward: Some(ArchTraits {
+        window_base: Some(10_000.0),
+        unscaled_windows: true,
+        ..GEMMA_FORWARD
+    }),
     layers: |hparams| Ok(uncached(blocks(hparams, sliding(hparams, 0, 6)?)?)),
     conversion: Some(Conversion {
         keys: &[

@@ -13,6 +13,7 @@ use super::loader_keys::{LEADING_DENSE, NEEDS_EXPERT_WIDTH, RMS_NORM};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule};
+use crate::model::forward_spec::{ArchTraits, PLAIN, RotatedBlocks};
 use crate::model::hparams::{HParams, Key, Number};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed, read};
 use crate::model::role::TensorRole as R;
@@ -22,6 +23,11 @@ pub(super) static KIMI_LINEAR: Arch = Arch {
     name: "kimi-linear",
     classes: &["KimiLinearForCausalLM"],
     model_types: &["kimi_linear"],
+    forward: Some(ArchTraits {
+        rotated: RotatedBlocks::None,
+        states_routing: true,
+        ..PLAIN
+    }),
     layers: kimi_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,

@@ -10,6 +10,7 @@ use super::loader_keys::LAYER_NORM;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, KeyRule, Vocabulary, WeightRule, WeightTransform};
+use crate::model::forward_spec::{Activation, ArchTraits, NormKind, PLAIN, Routing};
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, read};
 use crate::model::role::TensorRole as R;
@@ -20,6 +21,16 @@ pub(super) static NOMIC_BERT_MOE: Arch = Arch {
     name: "nomic-bert-moe",
     classes: &[],
     model_types: &[],
+    forward: Some(ArchTraits {
+        norm: NormKind::Layer,
+        gated_feed_forward: false,
+        activation: Activation::GeluTanh,
+        routing: Routing {
+            normalized: false,
+            ..PLAIN.routing
+        },
+        ..PLAIN
+    }),
     layers,
     skipped_positions: untrained,
     tensors: &[NOMIC_EMBEDDINGS, BLOCK],

@@ -34,6 +34,11 @@ const BASE: Arch = Arch {
     ..USUAL
 };
 
+const GATED: ArchTraits = ArchTraits {
+    gated_query: true,
+    ..PLAIN
+};
+
 const DELTA_NET_LOADER: Loader = Loader {
     keys: &[RMS_NORM, NEEDS_SECTIONS, STATE_SPACE, RECURRENT_LAYERS],
     rules: &[
@@ -50,6 +55,7 @@ pub(super) static QWEN3NEXT: Arch = Arch {
     name: "qwen3next",
     classes: &["Qwen3NextForCausalLM"],
     model_types: &["qwen3_next"],
+    forward: Some(GATED),
     tensors: &[
         EMBEDDING_AND_HEAD,
         NORMS,
@@ -94,10 +100,7 @@ pub(super) static QWEN35: Arch = Arch {
         "MiniCPMV4_6ForConditionalGeneration",
     ],
     model_types: &["qwen3_5_text", "qwen3_5", "minicpmv4_6"],
-    forward: Some(ArchTraits {
-        gated_query: true,
-        ..PLAIN
-    }),
+    forward: Some(GATED),
     tensors: &[
         EMBEDDING_AND_HEAD,
         NORMS,
@@ -121,10 +124,7 @@ pub(super) static QWEN35MOE: Arch = Arch {
         "Qwen3_5MoeForCausalLM",
     ],
     model_types: &["qwen3_5_moe_text", "qwen3_5_moe"],
-    forward: Some(ArchTraits {
-        gated_query: true,
-        ..PLAIN
-    }),
+    forward: Some(GATED),
     tensors: &[
         EMBEDDING_AND_HEAD,
         NORMS,

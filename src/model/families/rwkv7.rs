@@ -11,6 +11,7 @@ use super::keys::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::forward_spec::{Activation, ArchTraits, NormKind, PLAIN};
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{
     EPSILON, LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, ValueForm, needed, read,
@@ -22,6 +23,12 @@ pub(super) static RWKV7: Arch = Arch {
     name: "rwkv7",
     classes: &["RWKV7ForCausalLM"],
     model_types: &["rwkv7"],
+    forward: Some(ArchTraits {
+        norm: NormKind::Layer,
+        gated_feed_forward: false,
+        activation: Activation::ReluSquared,
+        ..PLAIN
+    }),
     layers: rwkv_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,

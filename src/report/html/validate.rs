@@ -184,7 +184,11 @@ fn compared(document: &Value, comparison: &Comparison) -> Table {
             ("error", true),
             ("verdict", false),
         ],
-        rows: QUANTITIES.iter().map(row).collect(),
+        rows: QUANTITIES
+            .iter()
+            .filter(|quantity| comparison.line(quantity.metric).is_some())
+            .map(row)
+            .collect(),
     }
 }
 

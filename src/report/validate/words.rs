@@ -51,15 +51,19 @@ pub(super) fn engine(report: &Report<'_>, measured: &Measured) -> String {
         &measured.engine
     };
     let prompt = match measured.prompt_tokens {
+        Some(tokens) if measured.generated_tokens == Some(0) => {
+            format!("a text of {tokens} tokens")
+        }
         Some(tokens) => format!("prompt of {tokens} tokens"),
         None => "a prompt whose tokens the server does not count".to_owned(),
     };
     let generated = match measured.generated_tokens {
-        Some(tokens) => format!("{tokens} generated"),
-        None => "generated tokens not counted".to_owned(),
+        Some(0) => " as one vector".to_owned(),
+        Some(tokens) => format!(", {tokens} generated"),
+        None => ", generated tokens not counted".to_owned(),
     };
     format!(
-        "measured with {engine}: {prompt}, {generated}, {}",
+        "measured with {engine}: {prompt}{generated}, {}",
         counted(measured.repeats as u64, "repeat", "repeats")
     )
 }

@@ -5,7 +5,7 @@ pub(crate) mod tiny;
 
 use std::path::Path;
 
-use orinplan::checkpoint;
+use orinplan::checkpoint::{self, Pooling};
 use orinplan::decode::{DecodeError, Engine, LoadOptions, Model, Tokenizer, greedy};
 use orinplan::dtype::Dtype;
 use orinplan::gguf::Value;
@@ -13,6 +13,9 @@ use orinplan::model::{self, Unknown};
 use orinplan::plan::Workload;
 use orinplan::plan::kv::kv_cache;
 use orinplan::runtime;
+use orinplan::units::Bytes;
+
+use crate::support::{assert_error, run_in};
 
 /// llama.cpp's first six logits behind the first and behind the last of [`PROMPT`], and the likeliest
 /// token behind each.
@@ -51,6 +54,28 @@ const EXPECTED: &[Expected] = &[
         likeliest: [23, 68, 29, 38, 43, 25, 93, 17, 71, 10, 92, 92, 39, 71, 31, 89, 80, 58, 69, 56, 38, 80, 26, 39] },
     Expected { architecture: "qwen35", first: [-2.498, 7.896, 1.278, 1.228, -2.109, 1.978], last: [-1.432, 0.852, -0.06, -2.513, 2.424, -2.158],
         likeliest: [1, 43, 28, 57, 7, 1, 15, 40, 37, 33, 12, 78, 61, 23, 65, 26, 62, 7, 27, 44, 51, 28, 8, 44] },
+    Expected { architecture: "qwen3next", first: [0.309, 7.353, 0.462, 1.732, -0.857, -3.146], last: [5.038, -1.104, 0.878, -1.096, 4.388, -3.927],
+        likeliest: [1, 78, 43, 34, 0, 7, 5, 49, 57, 20, 17, 14, 85, 85, 9, 21, 57, 72, 39, 9, 72, 57, 37, 29] },
+    Expected { architecture: "kimi-linear", first: [-0.258, 1.626, 0.532, -0.433, -0.334, 2.378], last: [-0.467, -1.154, -0.182, 1.028, -0.44, 0.092],
+        likeliest: [64, 36, 9, 37, 76, 89, 67, 1, 62, 56, 57, 59, 76, 95, 63, 37, 6, 63, 77, 14, 76, 64, 30, 77] },
+    Expected { architecture: "rwkv7", first: [-1.203, -1.161, 0.016, -1.213, 0.216, 1.435], last: [0.533, 0.353, 0.837, -0.74, -3.017, -0.431],
+        likeliest: [12, 82, 11, 52, 64, 93, 71, 71, 29, 75, 91, 5, 12, 29, 93, 22, 93, 93, 22, 9, 10, 11, 95, 10] },
+];
+
+/// llama.cpp's first six numbers of the vector of [`PROMPT`].
+const VECTORS: [(Pooling, [f32; 6]); 3] = [
+    (
+        Pooling::Mean,
+        [0.999, 0.3935, -0.3212, -0.6567, 1.8919, 0.2281],
+    ),
+    (
+        Pooling::Cls,
+        [0.5888, 0.5678, -0.4437, -0.2301, 1.8603, 0.6024],
+    ),
+    (
+        Pooling::Last,
+        [0.0303, 0.2986, -0.4568, -1.0982, 2.0889, -0.5474],
+    ),
 ];
 
 /// 24 tokens: three times the windows of the windowed models.
@@ -124,11 +149,94 @@ fn every_architecture_gives_the_logits_of_llama_cpp() {
     }
 }
 
+/// BERT: a token attends to all of its text, in one pass however short passes are; nothing is generated. The numbers are
+/// llama.cpp's.
+#[test]
+fn a_text_becomes_one_vector() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bert.gguf");
+    tiny::write("bert", &path, |_, _| {});
+    for engine in engines() {
+        let options = LoadOptions {
+            engine,
+            ubatch: 5,
+            ..small()
+        };
+        let mut model = load(&path, &options).unwrap();
+        for (pooling, expected) in VECTORS {
+            let vector = model.embed(&prompt(), pooling).unwrap();
+            assert_eq!(vector.len(), 64);
+            near(
+                &vector,
+                &expected,
+                0.005,
+                &format!("{pooling:?}, {engine:?}"),
+            );
+        }
+        let refused = model.embed(&prompt(), Pooling::Rank);
+        assert!(matches!(refused, Err(DecodeError::Ranks)));
+        assert!(matches!(
+            model.prefill(&prompt()),
+            Err(DecodeError::OnlyEmbeds)
+        ));
+    }
+}
+
+/// What `validate` measures of it is the rate of texts, and memory; generating is not spoken of.
+#[test]
+fn an_embedding_model_is_measured_by_its_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bert.gguf");
+    tiny::write("bert", &path, |metadata, _| {
+        metadata.retain(|(key, _)| {
+            !key.starts_with("tokenizer.ggml.") || key.ends_with("token_type_count")
+        });
+        let none = Value::String("no_vocab".into());
+        metadata.push(("tokenizer.ggml.model".into(), none));
+        metadata.push(("bert.vocab_size".into(), Value::U32(96)));
+    });
+    let model = path.to_string_lossy();
+    let words = "--prompt-tokens 40 --repeats 2 --device orin-nano-8gb --runtime candle-cpu";
+    let mut words: Vec<&str> = words.split(' ').collect();
+    words.splice(0..0, ["validate", &model]);
+    let said = run_in(folder.path(), &words);
+    assert!(said.out.contains("a text of 40 tokens"), "{}", said.err);
+    assert!(!said.out.contains("decode,"), "{}", said.out);
+    words.extend(["--format", "json"]);
+    let run = run_in(folder.path(), &words);
+    let document = crate::schema::document(&run.out);
+    let number = |pointer: &str| document.pointer(pointer).unwrap().as_f64();
+    assert_eq!(number("/workload/generated_tokens"), Some(0.0));
+    assert!(number("/measured/prefill_tokens_per_second") > Some(0.0));
+    for nothing in [
+        "/measured/decode_tokens_per_second",
+        "/measured/time_to_first_token_seconds",
+        "/predicted/decode_tokens_per_second",
+        "/error/decode_percent",
+    ] {
+        assert_eq!(number(nothing), None, "{nothing}");
+    }
+    words.extend(["--backend", "llama-bench"]);
+    let refused = run_in(folder.path(), &words);
+    assert_error(
+        &refused,
+        &["it has no tokens to measure", "without --backend"],
+    );
+}
+
 /// In one pass, a few tokens a pass, token by token and after a reset: the same logits.
 #[test]
 fn how_a_prompt_is_cut_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    for name in ["qwen3", "gemma3", "lfm2", "qwen35"] {
+    for name in [
+        "qwen3",
+        "gemma3",
+        "lfm2",
+        "qwen35",
+        "qwen3next",
+        "kimi-linear",
+        "rwkv7",
+    ] {
         let path = directory.path().join(format!("{name}.gguf"));
         tiny::write(name, &path, |_, _| {});
         for engine in engines() {
@@ -286,8 +394,13 @@ fn the_cache_is_as_large_as_planned() {
                 let what = format!("{name}, {type_k:?} and {type_v:?} with {id}");
                 match load(&path, &options) {
                     Ok(model) => {
-                        let planned = kv_cache(&spec, &settings);
-                        assert_eq!(model.memory_use().cache, planned.total(), "{what}");
+                        let planned = kv_cache(&spec, &settings).total();
+                        // Latents are held a second time, as values.
+                        let copies = match name {
+                            "kimi-linear" => type_v.row_bytes(32) * 77,
+                            _ => Bytes(0),
+                        };
+                        assert_eq!(model.memory_use().cache, planned + copies, "{what}");
                         quantized += usize::from(type_v.is_quantized());
                     }
                     Err(DecodeError::KvWidth { .. }) => assert!(type_k.is_quantized(), "{what}"),
@@ -296,7 +409,8 @@ fn the_cache_is_as_large_as_planned() {
             }
         }
     }
-    assert_eq!(quantized, 4);
+    // Of the wide model, and of the one that caches nothing.
+    assert_eq!(quantized, 8);
 }
 
 #[test]

@@ -67,7 +67,61 @@ fn block(architecture: &str, index: u64) -> Vec<(&'static str, Vec<u64>)> {
             ("ffn_down.weight", vec![HIDDEN, INNER]),
         ]
     };
+    let experts = || {
+        vec![
+            ("ffn_gate_inp.weight", vec![4, HIDDEN]),
+            ("ffn_gate_exps.weight", vec![4, 32, HIDDEN]),
+            ("ffn_up_exps.weight", vec![4, 32, HIDDEN]),
+            ("ffn_down_exps.weight", vec![4, HIDDEN, 32]),
+        ]
+    };
+    let shared_expert = || {
+        vec![
+            ("ffn_gate_shexp.weight", vec![32, HIDDEN]),
+            ("ffn_up_shexp.weight", vec![32, HIDDEN]),
+            ("ffn_down_shexp.weight", vec![HIDDEN, 32]),
+        ]
+    };
     match (architecture, index) {
+        ("rwkv7", _) => time_and_channel_mix(),
+        ("bert", _) => {
+            let biased = vec![
+                ("attn_q.bias", vec![64]),
+                ("attn_k.bias", vec![32]),
+                ("attn_v.bias", vec![32]),
+                norm("attn_output.bias"),
+                norm("attn_output_norm.weight"),
+                norm("attn_output_norm.bias"),
+                ("ffn_up.weight", vec![INNER, HIDDEN]),
+                ("ffn_up.bias", vec![INNER]),
+                ("ffn_down.weight", vec![HIDDEN, INNER]),
+                norm("ffn_down.bias"),
+                norm("layer_output_norm.weight"),
+                norm("layer_output_norm.bias"),
+            ];
+            [attention(), biased].concat()
+        }
+        ("kimi-linear", index) => {
+            let mixer = match index {
+                2 => vec![
+                    ("attn_q.weight", vec![96, HIDDEN]),
+                    ("attn_kv_a_mqa.weight", vec![40, HIDDEN]),
+                    ("attn_kv_a_norm.weight", vec![32]),
+                    ("attn_k_b.weight", vec![4, 32, 16]),
+                    ("attn_v_b.weight", vec![4, 16, 32]),
+                    ("attn_output.weight", vec![HIDDEN, 64]),
+                ],
+                _ => decayed_by_element(),
+            };
+            let feed = match index {
+                0 => dense(),
+                _ => {
+                    let correction = vec![("exp_probs_b.bias", vec![4])];
+                    [experts(), correction, shared_expert()].concat()
+                }
+            };
+            [plain(), mixer, feed].concat()
+        }
         ("qwen2", _) => {
             let biases = vec![
                 ("attn_q.bias", vec![64]),
@@ -121,15 +175,7 @@ fn block(architecture: &str, index: u64) -> Vec<(&'static str, Vec<u64>)> {
             ];
             [sandwich(), attention(), head_norms(), dense(), streams].concat()
         }
-        ("qwen3moe", _) => {
-            let experts = vec![
-                ("ffn_gate_inp.weight", vec![4, HIDDEN]),
-                ("ffn_gate_exps.weight", vec![4, 32, HIDDEN]),
-                ("ffn_up_exps.weight", vec![4, 32, HIDDEN]),
-                ("ffn_down_exps.weight", vec![4, HIDDEN, 32]),
-            ];
-            [plain(), attention(), head_norms(), experts].concat()
-        }
+        ("qwen3moe", _) => [plain(), attention(), head_norms(), experts()].concat(),
         ("lfm2", 1) => [plain(), attention(), head_norms(), dense()].concat(),
         ("lfm2", _) => {
             let convolution = vec![
@@ -139,7 +185,7 @@ fn block(architecture: &str, index: u64) -> Vec<(&'static str, Vec<u64>)> {
             ];
             [plain(), convolution, dense()].concat()
         }
-        ("qwen35", index) => {
+        ("qwen35" | "qwen3next", index) => {
             let norms = vec![norm("attn_norm.weight"), norm("post_attention_norm.weight")];
             let mixer = match index {
                 3 => {
@@ -147,22 +193,109 @@ fn block(architecture: &str, index: u64) -> Vec<(&'static str, Vec<u64>)> {
                     gated[0].1[0] = 128;
                     [gated, head_norms()].concat()
                 }
-                _ => vec![
-                    ("attn_qkv.weight", vec![128, HIDDEN]),
-                    ("attn_gate.weight", vec![64, HIDDEN]),
-                    ("ssm_conv1d.weight", vec![128, 4]),
-                    ("ssm_dt.bias", vec![4]),
-                    ("ssm_a", vec![4]),
-                    ("ssm_beta.weight", vec![4, HIDDEN]),
-                    ("ssm_alpha.weight", vec![4, HIDDEN]),
-                    ("ssm_norm.weight", vec![16]),
-                    ("ssm_out.weight", vec![HIDDEN, 64]),
-                ],
+                _ => {
+                    let net = vec![
+                        ("attn_qkv.weight", vec![128, HIDDEN]),
+                        ("attn_gate.weight", vec![64, HIDDEN]),
+                        ("ssm_conv1d.weight", vec![128, 4]),
+                        ("ssm_dt.bias", vec![4]),
+                        ("ssm_a", vec![4]),
+                    ];
+                    let rates = match architecture {
+                        "qwen35" => vec![
+                            ("ssm_beta.weight", vec![4, HIDDEN]),
+                            ("ssm_alpha.weight", vec![4, HIDDEN]),
+                        ],
+                        _ => vec![("ssm_ba.weight", vec![8, HIDDEN])],
+                    };
+                    let output = vec![
+                        ("ssm_norm.weight", vec![16]),
+                        ("ssm_out.weight", vec![HIDDEN, 64]),
+                    ];
+                    [net, rates, output].concat()
+                }
             };
-            [norms, mixer, dense()].concat()
+            let feed = match architecture {
+                "qwen35" => dense(),
+                _ => {
+                    let gate = vec![("ffn_gate_inp_shexp.weight", vec![HIDDEN])];
+                    [experts(), shared_expert(), gate].concat()
+                }
+            };
+            [norms, mixer, feed].concat()
         }
         _ => [plain(), attention(), dense()].concat(),
     }
+}
+
+/// A delta net of Kimi-Linear.
+fn decayed_by_element() -> Vec<(&'static str, Vec<u64>)> {
+    let square = || vec![64, HIDDEN];
+    let convolution = || vec![1, 64, 1, 4];
+    vec![
+        ("attn_q.weight", square()),
+        ("attn_k.weight", square()),
+        ("attn_v.weight", square()),
+        ("ssm_conv1d_q.weight", convolution()),
+        ("ssm_conv1d_k.weight", convolution()),
+        ("ssm_conv1d_v.weight", convolution()),
+        ("ssm_f_a.weight", vec![16, HIDDEN]),
+        ("ssm_f_b.weight", vec![64, 16]),
+        ("ssm_beta.weight", vec![4, HIDDEN]),
+        ("ssm_a", vec![1, 1, 4, 1]),
+        ("ssm_dt.bias", vec![64]),
+        ("ssm_g_a.weight", vec![16, HIDDEN]),
+        ("ssm_g_b.weight", vec![64, 16]),
+        ("ssm_norm.weight", vec![16]),
+        ("attn_output.weight", vec![HIDDEN, 64]),
+    ]
+}
+
+/// A block of RWKV 7.
+fn time_and_channel_mix() -> Vec<(&'static str, Vec<u64>)> {
+    let rows = [
+        "attn_norm.weight",
+        "attn_norm.bias",
+        "attn_norm_2.weight",
+        "attn_norm_2.bias",
+        "time_mix_w0.weight",
+        "time_mix_a0.weight",
+        "time_mix_v0.weight",
+        "time_mix_k_k.weight",
+        "time_mix_k_a.weight",
+        "time_mix_r_k.weight",
+        "time_mix_ln.weight",
+        "time_mix_ln.bias",
+        "channel_mix_lerp_k.weight",
+    ];
+    let down = [
+        "time_mix_w1.weight",
+        "time_mix_a1.weight",
+        "time_mix_v1.weight",
+        "time_mix_g1.weight",
+    ];
+    let up = [
+        "time_mix_w2.weight",
+        "time_mix_a2.weight",
+        "time_mix_v2.weight",
+        "time_mix_g2.weight",
+    ];
+    let square = [
+        "time_mix_key.weight",
+        "time_mix_value.weight",
+        "time_mix_receptance.weight",
+        "time_mix_output.weight",
+    ];
+    let mut all = vec![
+        ("time_mix_lerp_fused.weight", vec![6, 1, 1, HIDDEN]),
+        ("channel_mix_key.weight", vec![INNER, HIDDEN]),
+        ("channel_mix_value.weight", vec![HIDDEN, INNER]),
+    ];
+    all.extend(rows.map(|name| (name, vec![HIDDEN])));
+    all.extend(down.map(|name| (name, vec![8, HIDDEN])));
+    all.extend(up.map(|name| (name, vec![HIDDEN, 8])));
+    all.extend(square.map(|name| (name, vec![HIDDEN, HIDDEN])));
+    all
 }
 
 fn tensors(architecture: &str, blocks: u64) -> Tensors {
@@ -172,11 +305,11 @@ fn tensors(architecture: &str, blocks: u64) -> Tensors {
         all.extend(own.map(|(name, shape)| (format!("blk.{index}.{name}"), shape)));
     }
     let last = match architecture {
-        "lfm2" => "token_embd_norm.weight",
+        "lfm2" | "bert" => "token_embd_norm.weight",
         _ => "output_norm.weight",
     };
     all.push((last.into(), vec![HIDDEN]));
-    if matches!(architecture, "llama" | "phi3") {
+    if matches!(architecture, "llama" | "phi3" | "kimi-linear" | "rwkv7") {
         all.push(("output.weight".into(), vec![VOCABULARY, HIDDEN]));
     }
     if architecture == "gemma3n" {
@@ -191,8 +324,17 @@ fn tensors(architecture: &str, blocks: u64) -> Tensors {
         all.push(("per_layer_model_proj.weight".into(), vec![width, HIDDEN]));
         all.push(("per_layer_proj_norm.weight".into(), vec![PER_LAYER]));
     }
-    if architecture == "starcoder2" {
+    if matches!(architecture, "starcoder2" | "rwkv7") {
         all.push(("output_norm.bias".into(), vec![HIDDEN]));
+    }
+    if architecture == "bert" {
+        all.push(("token_embd_norm.bias".into(), vec![HIDDEN]));
+        all.push(("token_types.weight".into(), vec![2, HIDDEN]));
+        all.push(("position_embd.weight".into(), vec![512, HIDDEN]));
+    }
+    if architecture == "rwkv7" {
+        all.push(("token_embd_norm.weight".into(), vec![HIDDEN]));
+        all.push(("token_embd_norm.bias".into(), vec![HIDDEN]));
     }
     if architecture == "llama" {
         all.push(("rope_freqs.weight".into(), vec![8]));
@@ -254,6 +396,52 @@ fn particulars(architecture: &str) -> (u64, Vec<(&'static str, Value)>) {
                 ("ssm.group_count", 2),
             ]),
         ),
+        "qwen3next" => {
+            let (blocks, mut keys) = particulars("qwen35");
+            let (_, experts) = particulars("qwen3moe");
+            keys.extend(experts);
+            keys.push(("expert_shared_feed_forward_length", Value::U32(32)));
+            (blocks, keys)
+        }
+        "kimi-linear" => {
+            let (_, mut keys) = particulars("qwen3moe");
+            keys.extend(numbers(&[
+                ("attention.key_length", 40),
+                ("attention.value_length", 32),
+                ("attention.key_length_mla", 24),
+                ("attention.value_length_mla", 16),
+                ("attention.kv_lora_rank", 32),
+                ("rope.dimension_count", 8),
+                ("ssm.conv_kernel", 4),
+                ("kda.head_dim", 16),
+                ("expert_shared_count", 1),
+                ("expert_gating_func", 2),
+                ("leading_dense_block_count", 1),
+            ]));
+            keys.push(("expert_weights_scale", Value::F32(1.5)));
+            let attends = [0, 0, 1, 0].map(Value::U32).to_vec();
+            keys.push(("attention.head_count_kv", Value::Array(attends)));
+            (4, keys)
+        }
+        "bert" => (
+            2,
+            vec![
+                ("attention.causal", Value::Bool(false)),
+                ("pooling_type", Value::U32(2)),
+            ],
+        ),
+        // llama.cpp's vectors leave nothing over in heads of 64 alone.
+        "rwkv7" => (
+            3,
+            numbers(&[
+                ("wkv.head_size", 64),
+                ("attention.decay_lora_rank", 8),
+                ("attention.iclr_lora_rank", 8),
+                ("attention.value_residual_mix_lora_rank", 8),
+                ("attention.gate_lora_rank", 8),
+                ("attention.head_count", 0),
+            ]),
+        ),
         _ => (2, Vec::new()),
     }
 }
@@ -265,7 +453,7 @@ fn metadata(architecture: &str) -> (u64, Vec<(String, Value)>) {
         _ => Value::U32(2),
     };
     let epsilon = match architecture {
-        "starcoder2" => "attention.layer_norm_epsilon",
+        "starcoder2" | "rwkv7" | "bert" => "attention.layer_norm_epsilon",
         _ => "attention.layer_norm_rms_epsilon",
     };
     let common = [
@@ -300,7 +488,14 @@ fn metadata(architecture: &str) -> (u64, Vec<(String, Value)>) {
         ("tokenizer.ggml.tokens".to_owned(), Value::Strings(tokens)),
         ("tokenizer.ggml.merges".to_owned(), Value::Strings(merges)),
     ];
-    let keys = common.into_iter().chain(own);
+    if architecture == "bert" {
+        let types = "tokenizer.ggml.token_type_count".to_owned();
+        all.push((types, Value::U32(2)));
+    }
+    let stated = |key: &str| own.iter().any(|(stated, _)| *stated == key);
+    let mut keys: Vec<(&str, Value)> = common.into_iter().filter(|(key, _)| !stated(key)).collect();
+    keys.extend(own);
+    let keys = keys.into_iter();
     all.extend(keys.map(|(key, value)| (format!("{architecture}.{key}"), value)));
     (blocks, all)
 }

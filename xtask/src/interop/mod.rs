@@ -12,6 +12,7 @@ mod blocks;
 mod bench;
 mod decoder;
 mod directories;
+pub(crate) mod embeddings;
 pub(crate) mod environment;
 mod families;
 mod gguf_file;
@@ -51,6 +52,7 @@ const PARTS: &[Part] = &[
     ("blocks", blocks::check),
     ("options", options::check),
     ("decoder", decoder::check),
+    ("embeddings", embeddings::check),
     ("images", images::check),
     ("hub", hub::check),
     ("lines", lines::check),

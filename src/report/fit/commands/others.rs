@@ -102,23 +102,30 @@ pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<Command
     ]
 }
 
-/// `validate`, which decodes one sequence and measures its speed.
+/// `validate`, which decodes one sequence, or makes vectors of texts, and measures its speed.
 pub(super) fn candle(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let workload = report.workload;
-    let runs = report.model.retrieval.is_none()
-        && plan.assignment.container == Container::Gguf
+    let runs = plan.assignment.container == Container::Gguf
         && workload.parallel == 1
         && workload.type_k == workload.type_v;
     // `validate` takes an Ollama tag as it is.
     let model = names::gguf(report, plan);
     let model = model.unwrap_or_else(|| report.checkpoint.origin.text().to_owned());
-    let line = format!(
-        "orinplan validate {} --context {} --kv-type {} --ubatch {}",
-        shell_path(&model),
-        workload.context,
-        workload.type_k.name().to_lowercase(),
-        workload.ubatch,
-    );
+    let line = match report.model.retrieval {
+        Some(_) => format!(
+            "orinplan validate {} --context {} --prompt-tokens {}",
+            shell_path(&model),
+            workload.context,
+            workload.prompt_tokens,
+        ),
+        None => format!(
+            "orinplan validate {} --context {} --kv-type {} --ubatch {}",
+            shell_path(&model),
+            workload.context,
+            workload.type_k.name().to_lowercase(),
+            workload.ubatch,
+        ),
+    };
     runs.then(|| CommandBlock::run("Run it with orinplan's own decoder", vec![line]))
         .into_iter()
         .collect()
