@@ -200,7 +200,7 @@ impl<X: Activations> Network<X> {
             let mixer = &layer.mixer;
             let own = mixer.attention.as_ref();
             let own = own.filter(|a| match a.cache {
-                Cache::Own => true,
+                Cache::Own | Cache::Images => true,
                 Cache::Shared => false,
                 Cache::None => attention::cache_of(&spec.layers, block) == block,
             });
