@@ -21,6 +21,8 @@ const PREFIXES: &[&str] = &[
     "language_model.model.",
     "language_model.",
     "model.text_model.",
+    "thinker.model.",
+    "thinker.",
     "llm.model.",
     "backbone.",
     "model.",

@@ -3,7 +3,7 @@
 //! In: queries `[tokens, heads, key width]`, rotated, whose keys and values are cached already.
 //! Out: `[tokens, heads, value width]`.
 
-use super::super::activations::ScoreTransform;
+use super::super::activations::{ScoreTransform, Window};
 use super::cache::Cells;
 use super::kernels::{add_rows, dots};
 use super::ops::{softcap, softmax, softmax_beside};
@@ -15,8 +15,8 @@ use super::prompt_attention::{self, Run};
 pub(super) struct Visible {
     /// Tokens before.
     pub(super) position: usize,
-    /// Tokens that a token attends to, itself included; `None` is all before it.
-    pub(super) window: Option<usize>,
+    /// Which of them; `None` is all before a token.
+    pub(super) window: Option<Window>,
 }
 
 /// Cells read at a time: what they take in F32 stays in the first cache.
@@ -83,7 +83,7 @@ struct QueryGroup {
     head: usize,
     /// Queries of a token.
     group: usize,
-    window: Option<usize>,
+    window: Option<Window>,
 }
 
 impl QueryGroup {
@@ -163,9 +163,8 @@ impl QueryGroup {
 
     /// The first position that the `token`-th token attends to.
     fn first_visible(&self, token: usize) -> usize {
-        self.window.map_or(0, |window| {
-            (self.position + token + 1).saturating_sub(window)
-        })
+        self.window
+            .map_or(0, |window| window.start(self.position + token))
     }
 }
 
@@ -201,7 +200,13 @@ mod tests {
         let (group, width, before, tokens) = (2, 8, 5, 21);
         for kv_heads in [1, 2, 3] {
             let slopes = [0.5, 0.25, 0.125, 0.0625, 0.7, 0.35];
-            for window in [None, Some(4)] {
+            let window = |is_chunk| {
+                Some(Window {
+                    tokens: 4,
+                    is_chunk,
+                })
+            };
+            for window in [None, window(false), window(true)] {
                 let heads = group * kv_heads;
                 let wave = |count: usize, step: f32| -> Vec<f32> {
                     (0..count).map(|i| (i as f32 * step).sin()).collect()

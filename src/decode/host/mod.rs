@@ -16,7 +16,7 @@ pub(super) use parallel::parallel_chunks;
 pub use parallel::threads;
 
 use super::DecodeError;
-use super::activations::{Activations, AttentionLayout, ScoreTransform};
+use super::activations::{Activations, AttentionLayout, ScoreTransform, Window};
 use super::buffer::Buffer;
 use super::rope::Angles;
 use crate::dtype::Dtype;
@@ -46,7 +46,7 @@ pub(super) struct HostActivations {
 pub(super) struct View {
     /// Tokens before.
     position: usize,
-    window: Option<usize>,
+    window: Option<Window>,
     angles: Option<Angles>,
 }
 

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::super::DecodeError;
-use super::super::activations::{AttentionLayout, ScoreTransform};
+use super::super::activations::{AttentionLayout, ScoreTransform, Window};
 use super::cache::Cells;
 use super::softcap;
 use crate::model::RopeStyle;
@@ -92,12 +92,12 @@ impl View {
         tokens.flat_map(row).collect()
     }
 
-    fn visible(&self, window: Option<usize>) -> Vec<f32> {
+    fn visible(&self, window: Option<Window>) -> Vec<f32> {
         let mut mask = Vec::with_capacity(self.tokens * self.filled());
         for token in self.position..self.position + self.tokens {
             mask.extend((0..self.filled()).map(|cell| {
                 let position = self.in_cell(cell);
-                let near = window.is_none_or(|window| position + window > token);
+                let near = window.is_none_or(|window| position >= window.start(token));
                 if position <= token && near {
                     0.0
                 } else {
