@@ -412,7 +412,7 @@ pub(crate) const TEXT_PARTS: &[&str] = &[
 ];
 
 /// The part called `name` that describes an encoder.
-pub(super) fn encoder_part<'a>(config: &'a Json, name: &str) -> Option<&'a Json> {
+pub(crate) fn encoder_part<'a>(config: &'a Json, name: &str) -> Option<&'a Json> {
     let thinker = || config.get("thinker_config")?.get(name);
     config.get(name).or_else(thinker)
 }

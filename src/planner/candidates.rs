@@ -9,7 +9,7 @@ use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::input;
-use crate::model::{self, ModelSpec, tokenizers};
+use crate::model::{self, ModelSpec, encoder_part, tokenizers};
 use crate::note::Note;
 use crate::plan::fit::Candidate;
 use crate::quantize;
@@ -303,7 +303,7 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
     let is_conditioned = class.is_some_and(|class| class.ends_with("ForConditionalGeneration"));
     if unseen
         .iter()
-        .any(|key| config.get(key).is_some_and(|v| v.is_object()))
+        .any(|key| encoder_part(config, key).is_some_and(|v| v.is_object()))
         || is_conditioned && model.projector.is_none()
     {
         notes.push(Note::TowersUnseen);

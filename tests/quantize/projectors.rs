@@ -346,6 +346,15 @@ fn the_encoders_of_an_omni_are_planned_and_not_written() {
         "`qwen2.5o` can be planned but not written: its file also holds an encoder of sounds";
     assert!(stderr.contains(reason), "{stderr}");
     assert!(stderr.contains("convert_hf_to_gguf.py"), "{stderr}");
+
+    // A configuration alone does not tell how large that is.
+    let alone = scratch.path("alone");
+    fs::create_dir(&alone).unwrap();
+    fs::write(alone.join("config.json"), config.to_string()).unwrap();
+    let alone = alone.to_str().unwrap();
+    let (plan, stderr, _) =
+        orinplan(&["fit", alone, "--device", "orin-nx-16gb", "--format", "json"]);
+    assert!(plan.contains("\"towers_unseen\""), "{plan} {stderr}");
 }
 
 /// What llama.cpp would compute otherwise without a word.
