@@ -18,13 +18,16 @@ pub struct Change {
     /// Where several tensors share a stored one row by row in turn: which of the rows belong to it, after they were
     /// transposed.
     pub turn: Option<Turn>,
+    /// Where several tensors share a stored one column by column: which part of each of its rows belongs to it, before they
+    /// are transposed.
+    pub part: Option<Turn>,
     /// Factors of all rows, one after the other.
     pub factors: Vec<f64>,
     /// Factors of some rows, after those of all.
     pub row_factors: Vec<(Range<u64>, f64)>,
 }
 
-/// Rows of a tensor among those of a stored one.
+/// Rows of a tensor among those of a stored one, or its part of each row among equal parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The first.

@@ -25,7 +25,7 @@ pub use change::{Change, Permutation, RowSlices, Turn, ValueChange};
 pub use error::ConvertError;
 pub use lost::{LostScaling, LostWindow, lost_scaling, lost_window};
 pub use projector::{projector_change, projector_metadata, projector_table};
-pub use weights::{change, rope_table};
+pub use weights::{change, computed};
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;

@@ -31,14 +31,9 @@ pub(super) fn change(
             WeightTransform::RotaryPairsOfHalf => {
                 change.rows = Some(rotary_pairs(tensor, source, 2));
             }
+            WeightTransform::RotaryHalves => change.rows = Some(rotary_halves(tensor, source, 1)),
             WeightTransform::RotaryHalvesOfHalf => {
-                let pairs = rotary_pairs(tensor, source, 2);
-                let (groups, members) = (pairs.members, pairs.groups);
-                change.rows = Some(Permutation {
-                    groups,
-                    members,
-                    ..pairs
-                });
+                change.rows = Some(rotary_halves(tensor, source, 2));
             }
             WeightTransform::Times(name) => {
                 let factor = source.float(&[name])?.ok_or_else(|| missing(&[name]))?;
@@ -98,6 +93,12 @@ pub(super) fn change(
             WeightTransform::OneOfTwo(first) => {
                 change.slices = None;
                 change.turn = Some(Turn { first, every: 2 });
+            }
+            WeightTransform::HalfOfRows(first) => {
+                if change.transposed.is_some() {
+                    change.slices = None;
+                    change.part = Some(Turn { first, every: 2 });
+                }
             }
             WeightTransform::WithoutSkippedPositions => {
                 let used = tensor.shape.first().copied().unwrap_or(0);
@@ -174,6 +175,16 @@ fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>, of: u64) -> Permutat
         },
         unit: 1,
         rest: head - head / of,
+    }
+}
+
+/// The same, from pairs to two halves.
+fn rotary_halves(tensor: &Tensor, source: &SourceConfig<'_>, of: u64) -> Permutation {
+    let pairs = rotary_pairs(tensor, source, of);
+    Permutation {
+        groups: pairs.members,
+        members: pairs.groups,
+        ..pairs
     }
 }
 

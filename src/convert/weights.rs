@@ -1,6 +1,5 @@
-//! The conversion of a tensor: the change of its weights by the rules of its architecture, or the values of a
-//! rotary table, which no checkpoint stores. In: a tensor, a configuration. Out: a [`Change`], or a table. Must not: read
-//! weights.
+//! The conversion of a tensor: the change of its weights by the rules of its architecture, or the values of a tensor
+//! that no checkpoint stores. In: a tensor, a configuration. Out: a [`Change`], or values. Must not: read weights.
 
 use serde_json::Value as Json;
 
@@ -30,22 +29,25 @@ pub fn change(
     weight_transforms::change(conversion.weights, tensor, &source)
 }
 
-/// The factors of a rotary table, one per pair of a head: for `rope_freqs` Llama 3's factor on the wavelength of each
-/// pair, for `rope_factors_*` the lists of the configuration.
+/// The values of a tensor that no checkpoint stores. Norms have ones. A rotary table has a factor for each pair of a head:
+/// `rope_freqs` Llama 3's on the wavelength of each pair, `rope_factors_*` the lists of the configuration.
 ///
 /// # Errors
 /// [`ConvertError::MissingKey`] or [`ConvertError::BadValue`] if the configuration lacks a parameter or states a wrong
 /// one.
-pub fn rope_table(
+pub fn computed(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
-    role: TensorRole,
+    tensor: &Tensor,
 ) -> Result<Vec<f32>, ConvertError> {
+    if !tensor.role.is_rope_table() {
+        return Ok(vec![1.0; tensor.elements() as usize]);
+    }
     let RawConfig::HuggingFace(_) = &checkpoint.config else {
         return Err(ConvertError::NotHuggingFace);
     };
     let source = SourceConfig::new(model)?;
-    match role {
+    match tensor.role {
         TensorRole::RopeFactorsLong => listed(&source, "long_factor"),
         TensorRole::RopeFactorsShort => listed(&source, "short_factor"),
         _ if source.rope.kind == Some("proportional") => proportional(&source),

@@ -177,13 +177,33 @@ pub(super) trait Activations: Clone + Send + Sized {
 pub(super) struct AttentionLayout {
     /// Absent where heads are not rotated by position.
     pub(super) frequencies: Option<Frequencies>,
-    /// Tokens that a token attends to, itself included; `None` is all before it.
-    pub(super) window: Option<usize>,
+    /// The tokens that a token attends to; `None` is all before it.
+    pub(super) window: Option<Window>,
     /// Whether a token attends to those behind it too, of which a pass then has all. A window lies around the token, half of
     /// it on each side.
     pub(super) ahead: bool,
     /// Cells of the cache: a position lives in cell `position mod cells`.
     pub(super) cells: usize,
+}
+
+/// A window on the tokens before one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    /// Tokens of it, the one that attends included.
+    pub(super) tokens: usize,
+    /// Whether it is a chunk of the text, so that a token sees those before it in its own.
+    pub(super) is_chunk: bool,
+}
+
+impl Window {
+    /// The first position that the token at `position` attends to.
+    pub(super) fn start(self, position: usize) -> usize {
+        if self.is_chunk {
+            position - position % self.tokens.max(1)
+        } else {
+            (position + 1).saturating_sub(self.tokens)
+        }
+    }
 }
 
 /// How `query . key` becomes a weight.

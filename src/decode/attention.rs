@@ -8,7 +8,7 @@
 //! of the file.
 
 use super::DecodeError;
-use super::activations::{Activations, AttentionLayout, ScoreTransform};
+use super::activations::{Activations, AttentionLayout, ScoreTransform, Window};
 use super::linear::Linear;
 use super::norm::Norm;
 use super::rope::Frequencies;
@@ -36,6 +36,10 @@ pub(super) struct Attention<X: Activations> {
     /// The block whose cache is read.
     cache: usize,
     value_norm: bool,
+    /// Whether heads of queries and keys are normed without weights after they are rotated.
+    plain_head_norms: bool,
+    /// How queries grow with their position.
+    temperature: Option<Temperature>,
     clamp: Option<f32>,
     norm_after_rope: bool,
     gated: bool,
@@ -155,12 +159,17 @@ impl<X: Activations> Attention<X> {
             slopes: forward.slope.map(|slope| slopes(slope, heads)),
             layout: layouts.index_of(AttentionLayout {
                 frequencies,
-                window: window.map(|window| window as usize),
+                window: window.map(|tokens| Window {
+                    tokens: tokens as usize,
+                    is_chunk: forward.chunked,
+                }),
                 ahead: attention.cache == Cache::None,
                 cells: layouts.cells(attention),
             }),
             cache: cache_of(&spec.layers, index),
             value_norm: forward.value_norm,
+            plain_head_norms: forward.plain_head_norms && rotated,
+            temperature: forward.temperature.filter(|t| !(t.unrotated && rotated)),
             clamp: forward.clamp,
             norm_after_rope: forward.norm_after_rope,
             gated: forward.gated_query,
@@ -198,9 +207,17 @@ impl<X: Activations> Attention<X> {
                 Some(norm) => norm.apply(rows)?.rope(view, self.key_width)?,
                 None => rows.rope(view, self.key_width)?,
             };
+            let rows = match self.plain_head_norms {
+                true => rows.plain_norm(self.key_width, pass.forward.norm_epsilon)?,
+                false => rows,
+            };
             turned(rows, key_run)
         };
-        let queries = warmed(prepare(queries, &self.query_norm)?, pass)?;
+        let queries = prepare(queries, &self.query_norm)?;
+        let queries = match self.temperature {
+            Some(temperature) => warmed(queries, temperature, pass)?,
+            None => queries,
+        };
         let Some(cells) = states.get_mut(self.cache).and_then(LayerState::cells) else {
             return Err(missing("cache that another could share"));
         };
@@ -273,14 +290,15 @@ impl<X: Activations> Attention<X> {
 }
 
 /// Queries times the factors of their positions.
-fn warmed<X: Activations>(queries: X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
-    let (Some(Temperature { scale, step }), tokens) = (pass.forward.temperature, queries.tokens())
-    else {
-        return Ok(queries);
-    };
+fn warmed<X: Activations>(
+    queries: X,
+    temperature: Temperature,
+    pass: &Pass<'_, X>,
+) -> Result<X, DecodeError> {
+    let tokens = queries.tokens();
     let factors = (pass.position..pass.position + tokens).map(|position| {
-        let steps = position as u64 / step.max(1);
-        1.0 + scale * ((1 + steps) as f32).ln()
+        let steps = (position as u64 + temperature.ahead) / temperature.step.max(1);
+        1.0 + temperature.scale * ((1 + steps) as f32).ln()
     });
     let (ids, width) = ((0..tokens as u32).collect::<Vec<u32>>(), queries.width());
     let zeros = X::from_host(pass.backend, vec![0.0; tokens * width], width)?;
@@ -347,7 +365,14 @@ mod tests {
     const SCALE: f32 = 0.3;
     const SINKS: [f32; 4] = [0.5, -1.0, 3.0, 0.0];
     const SLOPES: [f32; 4] = [0.5, 0.03, 0.2, 0.0];
-    const WINDOW: usize = 9;
+    const SLIDING: Window = Window {
+        tokens: 9,
+        is_chunk: false,
+    };
+    const CHUNK: Window = Window {
+        is_chunk: true,
+        ..SLIDING
+    };
     const CELLS: usize = 16;
 
     /// Numbers without a pattern, larger in some blocks than in others.
@@ -372,7 +397,7 @@ mod tests {
     }
 
     /// Attention in double precision over rows that went through the formats: `[tokens, heads, value width]`.
-    fn defined(queries: &[f32], rows: [&[f32]; 2], dtypes: [Dtype; 2]) -> Vec<f64> {
+    fn defined(queries: &[f32], rows: [&[f32]; 2], dtypes: [Dtype; 2], window: Window) -> Vec<f64> {
         let [keys, values] = [0, 1].map(|i| through(dtypes[i], rows[i], WIDTHS[i]));
         let tokens = keys.len() / (KV_HEADS * WIDTHS[0]);
         let first = tokens - queries.len() / (KV_HEADS * GROUP * WIDTHS[0]);
@@ -386,7 +411,12 @@ mod tests {
                 let start = (token * KV_HEADS + head) * width;
                 rows[start..start + width].to_vec()
             };
-            let visible = (token + 1).saturating_sub(WINDOW)..token + 1;
+            let start = if window.is_chunk {
+                token / window.tokens * window.tokens
+            } else {
+                (token + 1).saturating_sub(window.tokens)
+            };
+            let visible = start..token + 1;
             let weights = visible.clone().map(|at| {
                 let key = row(&keys, at, WIDTHS[0]);
                 let pairs = query.iter().zip(key);
@@ -415,10 +445,11 @@ mod tests {
         queries: &[f32],
         [keys, values]: [&[f32]; 2],
         dtypes: [Dtype; 2],
+        window: Window,
     ) -> (Vec<f32>, u64) {
         let layout = AttentionLayout {
             frequencies: None,
-            window: Some(WINDOW),
+            window: Some(window),
             ahead: false,
             cells: CELLS,
         };
@@ -458,14 +489,15 @@ mod tests {
         let values = numbers(tokens * KV_HEADS * WIDTHS[1], 3);
         let all = KV_FORMATS.iter().map(|dtype| [*dtype, *dtype]);
         let mixed = [[Dtype::Q8_0, Dtype::Q4_0], [Dtype::F16, Dtype::Q5_1]];
-        for dtypes in all.chain(mixed) {
+        let all = all.chain(mixed);
+        for (dtypes, window) in all.flat_map(|dtypes| [(dtypes, SLIDING), (dtypes, CHUNK)]) {
             let rows = [keys.as_slice(), values.as_slice()];
-            let expected = defined(&queries, rows, dtypes);
+            let expected = defined(&queries, rows, dtypes, window);
             let size =
                 |i: usize| dtypes[i].row_bytes(WIDTHS[i] as u64).0 * (KV_HEADS * CELLS) as u64;
             let engines = [
-                computed::<HostActivations>(&(), &queries, rows, dtypes),
-                computed::<TensorActivations>(&Device::Cpu, &queries, rows, dtypes),
+                computed::<HostActivations>(&(), &queries, rows, dtypes, window),
+                computed::<TensorActivations>(&Device::Cpu, &queries, rows, dtypes, window),
             ];
             for (engine, (found, bytes)) in engines.into_iter().enumerate() {
                 assert_eq!(bytes, size(0) + size(1), "{dtypes:?}, engine {engine}");

@@ -291,11 +291,14 @@ impl<X: Activations> Experts<X> {
             scores,
             normalized,
             scale,
+            before,
         } = pass.forward.routing;
         let count = self.experts.len();
         let mut logits = self.router.apply(routed_by)?.into_host()?;
         let mut tokens_of = vec![(Vec::new(), Vec::new()); count];
         for (token, row) in logits.chunks_exact_mut(count.max(1)).enumerate() {
+            // Scores of high logits are all 1, which leaves their order open.
+            let stated = before.then(|| row.to_vec());
             match scores {
                 Scores::Softmax => softmax(row),
                 Scores::Sigmoid => row.iter_mut().for_each(|x| *x = sigmoid(*x)),
@@ -304,7 +307,8 @@ impl<X: Activations> Experts<X> {
                 let bias = self.bias.as_deref().and_then(|bias| bias.get(expert));
                 bias.copied().unwrap_or(0.0)
             };
-            let rank = |expert: usize| row[expert] + bias(expert);
+            let ranked = stated.as_deref().unwrap_or(row);
+            let rank = |expert: usize| ranked[expert] + bias(expert);
             let mut order: Vec<usize> = (0..row.len()).collect();
             order.sort_by(|&a, &b| rank(b).total_cmp(&rank(a)));
             order.truncate(self.used);
@@ -320,10 +324,21 @@ impl<X: Activations> Experts<X> {
         }
         let mut out = X::from_host(pass.backend, vec![0.0; x.tokens() * x.width()], x.width())?;
         for (expert, (tokens, factors)) in self.experts.iter().zip(tokens_of) {
-            if !tokens.is_empty() {
-                let mixed = expert.apply(&x.pick(&tokens)?, None)?;
-                out = out.add_at(&tokens, factors, mixed)?;
+            if tokens.is_empty() {
+                continue;
             }
+            let picked = x.pick(&tokens)?;
+            let (picked, factors) = if before {
+                let (rows, ones) = (tokens.len(), vec![1.0; tokens.len()]);
+                let own: Vec<u32> = (0..rows as u32).collect();
+                let zeros = vec![0.0; rows * x.width()];
+                let zeros = X::from_host(pass.backend, zeros, x.width())?;
+                (zeros.add_at(&own, factors, picked)?, ones)
+            } else {
+                (picked, factors)
+            };
+            let mixed = expert.apply(&picked, None)?;
+            out = out.add_at(&tokens, factors, mixed)?;
         }
         Ok(out)
     }

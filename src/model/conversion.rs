@@ -316,7 +316,9 @@ pub enum WeightTransform {
     RotaryPairs,
     /// The same of the first half of each head, which alone turns.
     RotaryPairsOfHalf,
-    /// The other way round, of the first half of each head: from pairs to two halves.
+    /// The other way round: from pairs to two halves.
+    RotaryHalves,
+    /// The other way round, of the first half of each head.
     RotaryHalvesOfHalf,
     /// Adds 1: the model multiplies by `1 + weight`, the runtime by the stored weight.
     AddOne,
@@ -352,6 +354,8 @@ pub enum WeightTransform {
     TransposedFloats,
     /// Extracts this row of every two.
     OneOfTwo(u64),
+    /// Of rows that are transposed, extracts this half of each.
+    HalfOfRows(u64),
     /// Extracts a part of a matrix that stores query, key, values and gate key head by key head.
     PartOfKeyHeads(KeyHeadPart),
 }

@@ -152,9 +152,9 @@ fn number(config: &Json, key: Key) -> Option<u64> {
 fn insert(config: &mut Json, name: &str, value: impl Into<Json>) {
     let nested = TEXT_PARTS
         .iter()
-        .find(|part| config.get(part).is_some_and(Json::is_object));
+        .find(|part| config.pointer(part).is_some_and(Json::is_object));
     let part = match nested {
-        Some(part) => config.get_mut(part),
+        Some(part) => config.pointer_mut(part),
         None => Some(config),
     };
     if let Some(object) = part.and_then(Json::as_object_mut) {

@@ -48,6 +48,10 @@ pub struct ForwardSpec {
     pub norm_after_rope: bool,
     /// Whether norms have weights.
     pub norm_weights: bool,
+    /// Whether heads of queries and keys that are rotated are normed without weights.
+    pub plain_head_norms: bool,
+    /// Whether windows are chunks of a text: a token attends to those before it in its own.
+    pub chunked: bool,
     /// How a router's scores become the shares of the experts that it selects.
     pub routing: Routing,
     /// The sparsity of feed-forward gates in the first blocks.
@@ -63,13 +67,17 @@ pub struct ForwardSpec {
     pub normed_steps: bool,
 }
 
-/// Queries are multiplied by `1 + scale x ln(1 + floor(position / step))`.
+/// Queries are multiplied by `1 + scale x ln(1 + floor((position + ahead) / step))`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Temperature {
     /// The factor on the logarithm.
     pub scale: f32,
     /// Tokens over which the factor stays the same.
     pub step: u64,
+    /// What is added to positions.
+    pub ahead: u64,
+    /// Whether only blocks without rotary positions have it.
+    pub unrotated: bool,
 }
 
 /// How a norm brings a row to unit scale. A weight multiplies the result and, where the file has
@@ -138,6 +146,8 @@ pub struct Routing {
     pub normalized: bool,
     /// Factor on the shares.
     pub scale: f32,
+    /// Whether shares multiply what experts get, in place of what they give.
+    pub before: bool,
 }
 
 /// The scores that a router gives to experts, by its logits.
@@ -259,6 +269,10 @@ pub(super) struct ArchTraits {
     pub value_norm: bool,
     pub norm_after_rope: bool,
     pub norm_weights: bool,
+    pub plain_head_norms: Option<PlainHeadNorms>,
+    pub chunked: bool,
+    /// How queries grow with their position if metadata does not state it.
+    pub temperature: Option<Temperature>,
     pub routing: Routing,
     /// Whether metadata states scores and whether shares sum to one.
     pub states_routing: bool,
@@ -267,6 +281,20 @@ pub(super) struct ArchTraits {
     pub sparse: Sparse,
     /// Soft caps of attention scores and of logits if metadata does not state them.
     pub softcaps: (Option<f32>, Option<f32>),
+}
+
+/// Norms without weights of heads that are rotated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct PlainHeadNorms {
+    /// The number of experts of models without.
+    pub but_for: u64,
+}
+
+impl PlainHeadNorms {
+    /// Whether a model of so many experts has them.
+    pub(super) fn are_in(self, experts: u64) -> bool {
+        self.but_for != experts
+    }
 }
 
 /// Kinds of positions by the number of blocks; a model of any other number has none.
@@ -337,10 +365,14 @@ pub(super) const PLAIN: ArchTraits = ArchTraits {
     value_norm: false,
     norm_after_rope: false,
     norm_weights: true,
+    plain_head_norms: None,
+    chunked: false,
+    temperature: None,
     routing: Routing {
         scores: Scores::Softmax,
         normalized: true,
         scale: 1.0,
+        before: false,
     },
     states_routing: false,
     sigmoid_of: None,

@@ -61,6 +61,7 @@ rows! {
   | GlobalKvHeads        ["num_global_key_value_heads"]                             "attention.head_count_kv_global"
   | GlobalHeadDim        ["global_head_dim"]                                        "attention.key_length_global"
   | Ffn                  ["intermediate_size" "n_inner" "ffn_dim" "hidden_dim" "block_ff_dim" "ff_dim"] "feed_forward_length"
+  | DenseFfn             ["intermediate_size_mlp"]                                  "feed_forward_length"
   | Window               ["sliding_window" "sliding_window_attention_size"]         "attention.sliding_window"
   | WindowPattern        ["sliding_window_pattern" "_sliding_window_pattern"]       "attention.sliding_window_pattern"
   | SharedKvLayers       ["num_kv_shared_layers"]                                   "attention.shared_kv_layers"
@@ -380,6 +381,7 @@ pub(super) const FLAGS: &[&str] = &[
     "use_bias",
     "use_conv_bias",
     "use_double_wide_mlp",
+    "use_qk_norm",
     "use_qkv_bias",
 ];
 
@@ -400,14 +402,26 @@ pub(crate) fn json_lookup<'a>(config: &'a Json, name: &str) -> Option<&'a Json> 
     text_config(config).get(name).or_else(|| config.get(name))
 }
 
-/// Names of the part of a multimodal configuration that describes the text model.
-pub(crate) const TEXT_PARTS: &[&str] = &["text_config", "llm_config", "language_config"];
+/// Where a multimodal configuration describes the text model, as JSON pointers. A model that also speaks has a part that
+/// thinks, with a text model of its own.
+pub(crate) const TEXT_PARTS: &[&str] = &[
+    "/text_config",
+    "/llm_config",
+    "/language_config",
+    "/thinker_config/text_config",
+];
+
+/// The part called `name` that describes an encoder.
+pub(crate) fn encoder_part<'a>(config: &'a Json, name: &str) -> Option<&'a Json> {
+    let thinker = || config.get("thinker_config")?.get(name);
+    config.get(name).or_else(thinker)
+}
 
 /// The part of a configuration that describes the text model.
 pub(super) fn text_config(config: &Json) -> &Json {
     TEXT_PARTS
         .iter()
-        .find_map(|part| config.get(part).filter(|v| v.is_object()))
+        .find_map(|part| config.pointer(part).filter(|v| v.is_object()))
         .unwrap_or(config)
 }
 

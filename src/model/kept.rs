@@ -102,6 +102,8 @@ fn lost_value(
         .or_else(|| lost_scale(arch, traits, hparams))
         .or_else(|| lost_kind(model, traits.positions))
         .or_else(|| lost_positions(hparams, traits.rotated))
+        .or_else(|| lost_norms(hparams, traits, model))
+        .or_else(|| lost_temperature(hparams, traits))
         .or_else(|| lost_sparsity(hparams, traits.sparse.blocks))
 }
 
@@ -167,6 +169,30 @@ fn lost_positions(hparams: &HParams<'_>, rotated: RotatedBlocks) -> Option<Strin
         block,
         "whether its positions turn (`no_rope_layers`)",
     ))
+}
+
+/// Whether heads are normed without weights, which llama.cpp knows by the number of experts.
+fn lost_norms(hparams: &HParams<'_>, traits: &ArchTraits, model: &ModelSpec) -> Option<String> {
+    let built_in = traits.plain_head_norms?.are_in(model.dims.experts);
+    let stated = hparams.flag("use_qk_norm")?;
+    (stated != built_in).then(|| format!("`use_qk_norm` is {stated}"))
+}
+
+/// How queries grow with their position, other than built in.
+fn lost_temperature(hparams: &HParams<'_>, traits: &ArchTraits) -> Option<String> {
+    let built_in = traits.temperature?;
+    let is_off = |value: &Json| value == false || value.as_u64() == Some(0);
+    if hparams.json("attn_temperature_tuning").is_some_and(is_off) {
+        return Some("`attn_temperature_tuning` is off".to_owned());
+    }
+    let numbers = [
+        ("floor_scale", built_in.step as f32),
+        ("attn_scale", built_in.scale),
+    ];
+    numbers.into_iter().find_map(|(name, built_in)| {
+        let stated = hparams.json(name)?.as_f64()? as f32;
+        (stated != built_in).then(|| format!("`{name}` is {stated} where llama.cpp has {built_in}"))
+    })
 }
 
 /// Shares of the gates that are zero, other than 95 % in the first `sparse` blocks.

@@ -263,6 +263,15 @@ const TABLE: &[LeftOutKind] = &[
         gguf: &[],
     },
     LeftOutKind {
+        name: "speech output",
+        reason: "it speaks what the text model writes, and no runtime here does",
+        tower: false,
+        begins: &["talker.", "token2wav."],
+        ends: &[],
+        shape: any,
+        gguf: &[],
+    },
+    LeftOutKind {
         name: "value mix of the first block",
         reason: "its values are those that later blocks mix with",
         tower: false,

@@ -44,7 +44,7 @@ pub use forward_spec::{
     Activation, ForwardSpec, NormKind, Rope, RopeStyle, RotatedBlocks, Routing, Scores, Sparse,
     Temperature, Xielu, Yarn,
 };
-pub(crate) use hparams::{HParams, TEXT_PARTS};
+pub(crate) use hparams::{HParams, TEXT_PARTS, encoder_part};
 pub use hparams::{Key, Number};
 pub(crate) use kept::lost;
 pub use left_out::PREDICTION_HEAD;

@@ -244,6 +244,11 @@ impl TensorRole {
         )
     }
 
+    /// Whether conversion computes it for architectures whose checkpoints do not store it: norms of heads are ones then.
+    pub fn may_be_computed(self) -> bool {
+        self.is_rope_table() || matches!(self, TensorRole::AttnQNorm | TensorRole::AttnKNorm)
+    }
+
     /// The GGUF name of this role's tensor: `blk.3.attn_q.weight`. `part` is `weight`, `bias` or
     /// empty for the few tensors without a suffix (`ssm_a`).
     pub fn gguf_name(self, layer: Option<u32>, part: &str) -> String {

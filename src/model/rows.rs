@@ -25,9 +25,8 @@ pub(super) fn from_rows(
                 let shape = (row.shape)(&site);
                 let elements = elements(&shape);
                 parameters = parameters.saturating_add(match row.role {
-                    role if role.is_rope_table() => 0,
-                    // Rows of another head.
-                    TensorRole::ClassHead => 0,
+                    // Conversion makes it.
+                    _ if row.names.is_empty() => 0,
                     _ if row.parts == RowParts::Copied => 0,
                     // Conversion pads this table to the size of the vocabulary; the model has fewer rows.
                     TensorRole::PerLayerEmbedding if params.per_layer_vocab > 0 => {

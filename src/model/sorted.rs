@@ -22,6 +22,8 @@ const PREFIXES: &[&str] = &[
     "language_model.",
     "model.text_model.",
     "model.text.",
+    "thinker.model.",
+    "thinker.",
     "llm.model.",
     "backbone.",
     "model.",

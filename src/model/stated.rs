@@ -190,7 +190,7 @@ fn is_of(layer: &Layer, kind: &Json) -> bool {
         Some("full_attention" | "attention") => {
             attends.as_ref().is_some_and(|a| a.window.is_none())
         }
-        Some("sliding_attention") => attends.is_some(),
+        Some("sliding_attention" | "chunked_attention") => attends.is_some(),
         Some(kind) if families::RECURRENT_KINDS.contains(&kind) => {
             recurs.is_some() && attends.is_none()
         }

@@ -9,7 +9,7 @@ use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::input;
-use crate::model::{self, ModelSpec, ServedAlone, tokenizers};
+use crate::model::{self, ModelSpec, ServedAlone, encoder_part, tokenizers};
 use crate::note::Note;
 use crate::plan::fit::Candidate;
 use crate::quantize;
@@ -324,7 +324,7 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
     let is_conditioned = class.is_some_and(|class| class.ends_with("ForConditionalGeneration"));
     if unseen
         .iter()
-        .any(|key| model.config.get(key).is_some_and(|v| v.is_object()))
+        .any(|key| encoder_part(&model.config, key).is_some_and(|v| v.is_object()))
         || is_conditioned && model.projector.is_none()
     {
         notes.push(Note::TowersUnseen);

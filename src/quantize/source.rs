@@ -189,9 +189,11 @@ impl<'a> Sources<'a> {
         };
         match (change.transposed, tensor.shape.as_slice()) {
             (Some(height), &[_, width, _] | &[width, _]) if height == columns && height > 0 => {
+                // A part of a row is a row by itself, one of so many.
                 let of_stored = Change {
                     transposed: None,
-                    turn: None,
+                    turn: change.part,
+                    part: None,
                     ..change.clone()
                 };
                 let every = change.turn.map_or(1, |turn| turn.every);

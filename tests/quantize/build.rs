@@ -72,8 +72,9 @@ impl Scratch {
         let directory = self.path(directory);
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("config.json"), config.to_string()).unwrap();
-        let text = config.get("text_config").unwrap_or(config);
-        let vocab = text["vocab_size"].as_u64().unwrap() as usize;
+        let parts = ["", "/text_config", "/thinker_config/text_config"];
+        let stated = |part: &&str| config.pointer(part)?.get("vocab_size")?.as_u64();
+        let vocab = parts.iter().find_map(stated).unwrap() as usize;
         fs::write(
             directory.join("tokenizer.json"),
             tokenizer(vocab).to_string(),

@@ -1,6 +1,7 @@
 //! Models that llama.cpp's converter writes as others, or that llama.cpp computes otherwise: what is written is the model, or
 //! nothing is, and the message says why.
 
+use orinplan::gguf::Value;
 use serde_json::{Value as Json, json};
 
 use crate::build::{Scratch, Stored, Written, error, orinplan, quantize, wave};
@@ -203,9 +204,79 @@ fn planned_without_llama_cpp((config, tensors): (Json, Vec<Stored>), reason: &st
     assert!(status == 0 && plan.starts_with("FITS"), "{plan} {stderr}");
 }
 
+/// llama.cpp runs it as Qwen 3, in which heads are normed with weights and turn by halves.
 #[test]
-fn a_llama_4_without_experts_is_planned_without_llama_cpp() {
-    planned_without_llama_cpp(without_experts(), "without experts");
+fn a_llama_4_without_experts_becomes_a_qwen_3() {
+    let (config, tensors) = without_experts();
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&config, &tensors);
+    let output = scratch.path("x.gguf");
+    quantize(&model, "bf16", &output, &[]);
+    let written = Written::read(&output);
+    for name in ["blk.0.attn_q_norm.weight", "blk.0.attn_k_norm.weight"] {
+        assert_eq!(written.data(name), 1f32.to_le_bytes().repeat(16), "{name}");
+    }
+    // Pairs of a head's 16 rows become halves.
+    let queries = written.data("blk.0.attn_q.weight");
+    let rows = queries.chunks(64).map(|row| [row[0], row[1]]);
+    let rows: Vec<[u8; 2]> = rows.collect();
+    let first = |row: usize| half::bf16::from_f32(wave(row * 32)).to_le_bytes();
+    for (place, source) in [
+        (0, 0),
+        (1, 2),
+        (7, 14),
+        (8, 1),
+        (15, 15),
+        (16, 16),
+        (24, 17),
+    ] {
+        assert_eq!(rows[place], first(source), "{place}");
+    }
+    let name = Value::String("qwen3".to_owned());
+    assert_eq!(written.header.metadata.0[0].1, name);
+}
+
+#[test]
+fn one_without_norms_is_planned_without_llama_cpp() {
+    let (mut config, tensors) = without_experts();
+    config["use_qk_norm"] = json!(false);
+    planned_without_llama_cpp((config, tensors), "without experts");
+}
+
+/// Each is built into llama.cpp, and its file has no place for another.
+#[test]
+fn values_of_llama_4_that_its_file_loses_are_refused() {
+    let text = include_str!("../data/converter/llama4.json");
+    let described: Json = serde_json::from_str(text).unwrap();
+    let listed: Vec<(String, Vec<usize>)> =
+        serde_json::from_value(described["tensors"].clone()).unwrap();
+    for (key, value, said) in [
+        ("use_qk_norm", json!(false), "`use_qk_norm` is false"),
+        (
+            "attn_temperature_tuning",
+            json!(0),
+            "`attn_temperature_tuning` is off",
+        ),
+        ("floor_scale", json!(4096), "`floor_scale` is 4096"),
+        ("attn_scale", json!(0.2), "`attn_scale` is 0.2"),
+        (
+            "attention_chunk_size",
+            json!(1024),
+            "its window of attention",
+        ),
+        ("no_rope_layers", json!([1, 1, 0, 1]), "`no_rope_layers`"),
+    ] {
+        let scratch = Scratch::new();
+        let mut config = described["config"].clone();
+        config["text_config"][key] = value;
+        let zeros = listed.iter().map(|(name, shape)| {
+            let bytes = vec![0; shape.iter().product::<usize>() * 2];
+            (name.clone(), "BF16", shape.clone(), bytes)
+        });
+        let model = scratch.stored("model", &config, zeros.collect());
+        let found = refused(&scratch, model.to_str().unwrap());
+        assert!(found.contains(said), "{key}: {found}");
+    }
 }
 
 #[test]

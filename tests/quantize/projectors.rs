@@ -303,6 +303,60 @@ fn what_cannot_be_written_is_refused_with_the_reason() {
     );
 }
 
+/// Its image encoder is that of Qwen2.5-VL under other names; that of sounds beside it is counted by its weights.
+#[test]
+fn the_encoders_of_an_omni_are_planned_and_not_written() {
+    let text = fs::read_to_string(data("qwen2_5_vl.json")).unwrap();
+    let described: Json = serde_json::from_str(&text).unwrap();
+    let listed: Vec<(String, Vec<usize>)> =
+        serde_json::from_value(described["tensors"].clone()).unwrap();
+    let mut tensors = Vec::new();
+    for (name, shape) in &listed {
+        for part in ["q", "k", "v"] {
+            let own = name.replace(".qkv.", &format!(".{part}."));
+            let mut shape = shape.clone();
+            if own != *name {
+                shape[0] /= 3;
+            }
+            if own != *name || part == "q" {
+                tensors.push((format!("thinker.{own}"), shape));
+            }
+        }
+    }
+    tensors.push(("thinker.audio_tower.proj.weight".to_owned(), vec![64, 32]));
+    let mut config = described["config"].clone();
+    let mut thinker = json!({"audio_config": {"d_model": 32}});
+    thinker["vision_config"] = config["vision_config"].take();
+    config["model_type"] = json!("qwen2_5_omni_text");
+    thinker["text_config"] = config;
+    let config = json!({
+        "architectures": ["Qwen2_5OmniModel"], "model_type": "qwen2_5_omni", "thinker_config": thinker
+    });
+    let scratch = Scratch::new();
+    let model = scratch.bf16(&config, &tensors, value);
+    let processor = described["processor"].to_string();
+    fs::write(model.join("preprocessor_config.json"), processor).unwrap();
+    let checkpoint = orinplan::checkpoint::open(model.to_str().unwrap()).unwrap();
+    let read = orinplan::model::read(&checkpoint, orinplan::model::Unknown::Refuse).unwrap();
+    let projector = read.projector.expect("its image encoder is known");
+    let towers: u64 = read.towers.iter().map(|tower| tower.parameters).sum();
+    assert_eq!(projector.parameters(), towers - 64 * 32);
+    let stderr = refused(&model, "f16");
+    let reason =
+        "`qwen2.5o` can be planned but not written: its file also holds an encoder of sounds";
+    assert!(stderr.contains(reason), "{stderr}");
+    assert!(stderr.contains("convert_hf_to_gguf.py"), "{stderr}");
+
+    // A configuration alone does not tell how large that is.
+    let alone = scratch.path("alone");
+    fs::create_dir(&alone).unwrap();
+    fs::write(alone.join("config.json"), config.to_string()).unwrap();
+    let alone = alone.to_str().unwrap();
+    let (plan, stderr, _) =
+        orinplan(&["fit", alone, "--device", "orin-nx-16gb", "--format", "json"]);
+    assert!(plan.contains("\"towers_unseen\""), "{plan} {stderr}");
+}
+
 /// What llama.cpp would compute otherwise without a word.
 #[test]
 fn variants_that_llama_cpp_does_not_compute_are_refused_by_name() {

@@ -298,8 +298,8 @@ def _values(family, name, shape):
         return 0.15 * noise / scale
     back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj", "dense", "fc2", "output_linear")
     gain = 3.0 if any(part in name for part in back) else 1.0
-    if family in ("qwen35moe", "qwen3next", "kimi_linear") and ".experts." in name:
-        # Delta nets carry every difference on: a router that decides otherwise moves little here.
+    if family in ("qwen35moe", "qwen3next", "kimi_linear", "qwen3vlmoe") and ".experts." in name:
+        # Delta nets and caches of eight bits carry differences on: a router that decides otherwise moves little here.
         gain = 0.3
     if family in ("falcon_mamba", "jamba"):
         # Normed time steps, B and C carry every rounding of eight bits on, and a router that decides otherwise moves little.

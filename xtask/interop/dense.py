@@ -444,7 +444,74 @@ def qwen3vl():
     return config, layers_of(text, lambda _: block, "model.language_model.")
 
 
+def qwen3vlmoe():
+    """Its experts are stacks whose matrices are stored transposed."""
+    config, tensors = qwen3vl()
+    text = config["text_config"] | {
+        "model_type": "qwen3_vl_moe_text", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 256,
+        "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
+    }
+    config |= {"architectures": ["Qwen3VLMoeForConditionalGeneration"], "model_type": "qwen3_vl_moe", "text_config": text}
+    block = TWO + attention() + HEAD_NORMS + [
+        ("mlp.gate.weight", [4, HIDDEN]), ("mlp.experts.gate_up_proj", [4, HIDDEN, 512]), ("mlp.experts.down_proj", [4, 256, HIDDEN]),
+    ]
+    return config, layers_of(text, lambda _: block, "model.language_model.")
+
+
+def qwen2_5_omni():
+    """The text model is a part of what thinks; what speaks stands beside it."""
+    text, tensors = qwen2vl()
+    text.pop("architectures")
+    vision = text.pop("vision_config")
+    text |= {
+        "model_type": "qwen2_5_omni_text", "rope_scaling": {"rope_type": "default", "type": "default", "mrope_section": [8, 12, 12]},
+    }
+    config = {
+        "architectures": ["Qwen2_5OmniModel"], "model_type": "qwen2_5_omni", "torch_dtype": "bfloat16",
+        "thinker_config": {
+            "model_type": "qwen2_5_omni_thinker", "text_config": text, "vision_config": vision,
+            "audio_config": {"d_model": 64, "encoder_layers": 1},
+        },
+        "talker_config": {"model_type": "qwen2_5_omni_talker", "hidden_size": 64, "num_hidden_layers": 1},
+    }
+    beside = [
+        ("thinker.visual.blocks.0.norm1.weight", [64]), ("thinker.audio_tower.ln_post.weight", [64]),
+        ("talker.model.norm.weight", [64]), ("token2wav.code2wav_dit_model.norm_out.linear.weight", [64, 64]),
+    ]
+    return config, [(f"thinker.{name}", shape) for name, shape in tensors] + beside
+
+
+def _llama4(layers, **more):
+    return plain(
+        "Llama4ForCausalLM", "llama4_text", layers, head_dim=HEAD, attention_bias=False, intermediate_size_mlp=512,
+        use_qk_norm=True, pad_token_id=0, rope_theta=500000.0, **more,
+    )
+
+
+def llama4():
+    """Chunks are of 8192 tokens, whatever is stated; one block in four has no positions."""
+    config = _llama4(
+        4, attention_chunk_size=8192, num_local_experts=4, num_experts_per_tok=1, interleave_moe_layer_step=2,
+        no_rope_layers=[1, 1, 1, 0], attn_temperature_tuning=True, floor_scale=8192, attn_scale=0.1, rope_scaling=_LLAMA3,
+        tie_word_embeddings=False,
+    )
+    routed = mlp(256, "feed_forward.shared_expert.") + [
+        ("feed_forward.router.weight", [4, HIDDEN]), ("feed_forward.experts.gate_up_proj", [4, HIDDEN, 512]),
+        ("feed_forward.experts.down_proj", [4, 256, HIDDEN]),
+    ]
+    return config, layers_of(config, lambda i: TWO + attention() + (routed if i % 2 else mlp(512, "feed_forward.")))
+
+
+def mobilellm():
+    """Llama 4 without experts, which llama.cpp runs as Qwen 3."""
+    config = _llama4(
+        2, attention_chunk_size=2048, num_local_experts=0, num_experts_per_tok=0, interleave_moe_layer_step=0, moe_layers=[],
+        no_rope_layers=[1, 1], layer_types=["full_attention"] * 2, attn_temperature_tuning=False,
+    )
+    return config, layers_of(config, lambda _: TWO + attention() + mlp(512, "feed_forward."))
+
+
 ALL = (
-    qwen2vl, qwen3vl, hunyuan_moe, phimoe, apertus, baichuan, baichuan_13b, ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
+    qwen2vl, qwen2_5_omni, qwen3vl, qwen3vlmoe, llama4, mobilellm, hunyuan_moe, phimoe, apertus, baichuan, baichuan_13b, ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
     granitemoe, glm4, glm4v, phi2, moondream, phi4mm, cohere2,
 )

@@ -60,18 +60,31 @@ def _dequantized(source, target):
     return target
 
 
+_PLAIN_QWEN = {
+    "qwen2_vl": ("qwen2", "Qwen2"), "qwen2_5_omni_text": ("qwen2", "Qwen2"), "qwen3_vl_text": ("qwen3", "Qwen3"),
+    "qwen3_vl_moe_text": ("qwen3_moe", "Qwen3Moe"),
+}
+
+
 def _as_plain_qwen(source, target):
     """The text part of Qwen-VL, whose three positions are one in a text, as the model without them."""
     config = json.loads((source / "config.json").read_text())
-    text = config.get("text_config", config)
-    kind = text["model_type"].removesuffix("_text").removesuffix("_vl")
-    text |= {"architectures": [f"{kind.capitalize()}ForCausalLM"], "model_type": kind, "rope_scaling": None}
+    thinks = config.get("thinker_config", config)
+    text = thinks.get("text_config", thinks)
+    kind, name = _PLAIN_QWEN[text["model_type"]]
+    text |= {"architectures": [f"{name}ForCausalLM"], "model_type": kind, "rope_scaling": None}
     text.pop("vision_config", None)
     (target / "config.json").write_text(json.dumps(text))
     _, tensors = checkpoints.FAMILIES[source.name]()
-    filled = [
-        (name.replace("language_model.", ""), shape, checkpoints.stored(source.name, name, shape)) for name, shape in tensors
-    ]
+    filled = []
+    for name, shape in tensors:
+        bits = checkpoints.stored(source.name, name, shape)
+        if "thinker_config" in config and not name.startswith(("thinker.model.", "thinker.lm_head.")):
+            continue
+        if ".experts." in name:
+            bits = np.ascontiguousarray(bits.swapaxes(1, 2))
+        name = name.replace("language_model.", "").removeprefix("thinker.")
+        filled.append((name, list(bits.shape), bits))
     checkpoints.save(target / "model.safetensors", filled)
     return target
 
@@ -274,7 +287,7 @@ def expected(directory):
     with tempfile.TemporaryDirectory() as scratch:
         config = json.loads((directory / "config.json").read_text())
         source = directory
-        if config["model_type"] in ("qwen2_vl", "qwen3_vl"):
+        if config["model_type"] in ("qwen2_vl", "qwen2_5_omni", "qwen3_vl", "qwen3_vl_moe"):
             source = _as_plain_qwen(directory, Path(scratch))
         elif config["model_type"] == "glm4v":
             source = _as_glm(directory, Path(scratch))

@@ -42,6 +42,8 @@ A place that says *not checked* follows from the sources that the entry names, a
 /// Families of the suite under other names than llama.cpp's, with these.
 const FAMILIES: &[(&str, &str)] = &[
     ("mistral", "llama"),
+    ("qwen2_5_omni", "qwen2vl"),
+    ("mobilellm", "qwen3"),
     ("qwen3_5", "qwen35"),
     ("olmo3", "olmo2"),
     ("ernie4_5_moe", "ernie4_5-moe"),

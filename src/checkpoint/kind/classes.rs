@@ -272,7 +272,7 @@ pub(super) fn named(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 }
 
 /// Ends of class names that end in `Model` and write text all the same.
-const WRITING_MODELS: &[&str] = &["LMHeadModel", "ChatModel", "LMModel"];
+const WRITING_MODELS: &[&str] = &["LMHeadModel", "ChatModel", "LMModel", "OmniModel"];
 
 /// A class without a language-model head: its output is the hidden state of each token.
 pub(super) fn headless(seen: &KindEvidence<'_>) -> Option<OtherKind> {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::super::activations::ScoreTransform;
+use super::super::activations::{ScoreTransform, Window};
 use super::cache::Cells;
 use super::kernels::{add_rows, dots};
 use super::ops::{softcap, softmax, softmax_beside};
@@ -15,8 +15,8 @@ use super::prompt_attention::{self, Run};
 /// The positions that tokens attend to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Visible {
-    /// Tokens that a token attends to, itself included; `None` is all.
-    pub(super) window: Option<usize>,
+    /// The tokens that a token attends to; `None` is all.
+    pub(super) window: Option<Window>,
     /// The end of the text, where a token attends to those behind it too; half of the window lies on each side of it then.
     pub(super) end: Option<usize>,
 }
@@ -26,10 +26,10 @@ impl Visible {
     fn of(self, position: usize) -> Range<usize> {
         match (self.end, self.window) {
             (None, None) => 0..position + 1,
-            (None, Some(window)) => (position + 1).saturating_sub(window)..position + 1,
+            (None, Some(window)) => window.start(position)..position + 1,
             (Some(end), None) => 0..end,
             (Some(end), Some(window)) => {
-                let side = window / 2;
+                let side = window.tokens / 2;
                 position.saturating_sub(side)..(position + side + 1).min(end)
             }
         }
@@ -229,7 +229,19 @@ mod tests {
         let text = Some(before + tokens);
         for kv_heads in [1, 2, 3] {
             let slopes = [0.5, 0.25, 0.125, 0.0625, 0.7, 0.35];
-            for (window, end) in [(None, None), (Some(4), None), (None, text), (Some(4), text)] {
+            let window = |is_chunk| {
+                Some(Window {
+                    tokens: 4,
+                    is_chunk,
+                })
+            };
+            for (window, end) in [
+                (None, None),
+                (window(false), None),
+                (window(true), None),
+                (None, text),
+                (window(false), text),
+            ] {
                 let heads = group * kv_heads;
                 let wave = |count: usize, step: f32| -> Vec<f32> {
                     (0..count).map(|i| (i as f32 * step).sin()).collect()

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::super::DecodeError;
-use super::super::activations::{AttentionLayout, ScoreTransform};
+use super::super::activations::{AttentionLayout, ScoreTransform, Window};
 use super::cache::Cells;
 use super::softcap;
 use crate::model::RopeStyle;
@@ -92,7 +92,7 @@ impl View {
         tokens.flat_map(row).collect()
     }
 
-    fn visible(&self, window: Option<usize>, ahead: bool) -> Vec<f32> {
+    fn visible(&self, window: Option<Window>, ahead: bool) -> Vec<f32> {
         let mut mask = Vec::with_capacity(self.tokens * self.filled());
         for token in self.position..self.position + self.tokens {
             mask.extend((0..self.filled()).map(|cell| {
@@ -100,8 +100,8 @@ impl View {
                 let is_seen = match window {
                     _ if !ahead && position > token => false,
                     None => true,
-                    Some(window) if ahead => position.abs_diff(token) <= window / 2,
-                    Some(window) => position + window > token,
+                    Some(window) if ahead => position.abs_diff(token) <= window.tokens / 2,
+                    Some(window) => position >= window.start(token),
                 };
                 if is_seen { 0.0 } else { f32::NEG_INFINITY }
             }));

@@ -42,6 +42,23 @@ pub(super) const ROTARY_PAIRS: &[WeightRule] = &[WeightRule {
     transform: WeightTransform::RotaryPairs,
 }];
 
+/// Stacks of experts that are stored in floats with each matrix transposed, gate and up in one (`modify_tensors` of
+/// `conversion/llama.py` and `qwen3vl.py`).
+pub(super) const STACKED_IN_COLUMNS: &[WeightRule] = &[
+    WeightRule {
+        roles: &[R::FfnGateExperts, R::FfnUpExperts, R::FfnDownExperts],
+        transform: WeightTransform::TransposedFloats,
+    },
+    WeightRule {
+        roles: &[R::FfnGateExperts],
+        transform: WeightTransform::HalfOfRows(0),
+    },
+    WeightRule {
+        roles: &[R::FfnUpExperts],
+        transform: WeightTransform::HalfOfRows(1),
+    },
+];
+
 /// The decay of state-space mixers, of which checkpoints store the logarithm.
 pub(super) const DECAY: WeightRule = WeightRule {
     roles: &[R::SsmA],

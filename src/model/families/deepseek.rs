@@ -55,6 +55,7 @@ const FORWARD: ArchTraits = ArchTraits {
         scores: Scores::Softmax,
         normalized: false,
         scale: 1.0,
+        ..PLAIN.routing
     },
     states_routing: true,
     // GLM-4.7-Flash.

@@ -27,6 +27,7 @@ pub(super) static JAMBA: Arch = Arch {
             scores: Scores::Softmax,
             normalized: false,
             scale: 1.0,
+            ..PLAIN.routing
         },
         ..PLAIN
     }),

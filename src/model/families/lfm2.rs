@@ -73,6 +73,7 @@ pub(super) static LFM2MOE: Arch = Arch {
             scores: Scores::Sigmoid,
             normalized: true,
             scale: 1.0,
+            ..PLAIN.routing
         },
         ..PLAIN
     }),

@@ -7,26 +7,61 @@
 use serde_json::Value as Json;
 
 use super::common::*;
+use super::keys::*;
 use super::loader_keys::{
     NEEDS_EXPERT_WIDTH, OPTIONAL_WINDOW, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
 };
 use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
-use crate::model::forward_spec::RotatedBlocks;
-use crate::model::hparams::HParams;
+use crate::model::conversion::{Conversion, KeyRule, WeightRule, WeightTransform};
+use crate::model::forward_spec::{
+    ArchTraits, PLAIN, PlainHeadNorms, RopeStyle, RotatedBlocks, Routing, Scores, Temperature,
+};
+use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed};
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
-/// Queries and keys have norms without weights.
+/// Chunks, positions, temperature and norms without weights are built into llama.cpp.
 pub(super) static LLAMA4: Arch = Arch {
-    quirks: Quirks::NONE
-        .vllm_reorders_heads()
-        .rotated(RotatedBlocks::NotEach(4)),
     name: "llama4",
     classes: &["Llama4ForConditionalGeneration", "Llama4ForCausalLM"],
     model_types: &["llama4", "llama4_text"],
+    forward: Some(ArchTraits {
+        rope: RopeStyle::Norm,
+        rotated: RotatedBlocks::NotEach(4),
+        plain_head_norms: Some(PlainHeadNorms { but_for: 128 }),
+        chunked: true,
+        temperature: Some(Temperature {
+            scale: 0.1,
+            step: CHUNK,
+            ahead: 1,
+            unrotated: true,
+        }),
+        routing: Routing {
+            scores: Scores::Sigmoid,
+            normalized: false,
+            scale: 1.0,
+            before: true,
+        },
+        ..PLAIN
+    }),
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            HEAD_DIM,
+            FILE_TYPE,
+            VOCAB_AND_ROPE,
+            &[
+                KeyRule::count_from(Key::Ffn, Key::DenseFfn),
+                KeyRule::count(Key::RoutedInterval),
+                KeyRule::count_from(Key::ExpertFfn, Key::Ffn),
+            ],
+        ],
+        weights: STACKED_IN_COLUMNS,
+        ..Conversion::USUAL
+    }),
     layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -36,6 +71,7 @@ pub(super) static LLAMA4: Arch = Arch {
         ROUTED,
         ROPE_FREQS,
     ],
+    quirks: Quirks::NONE.vllm_reorders_heads(),
     loader: Loader {
         keys: &[
             RMS_NORM,
@@ -56,7 +92,38 @@ pub(super) static LLAMA4: Arch = Arch {
     ..USUAL
 };
 
+/// The same class without experts, which llama.cpp loads no model of under that name. It computes the same as `qwen3`: a head
+/// that turns keeps its length, so it may be normed before, with weights, which are ones; and its halves turn, so that rows of
+/// queries and keys are reordered.
 pub(super) static LLAMA4_DENSE: Arch = Arch {
+    name: "qwen3",
+    forward: Some(PLAIN),
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        UNIT_HEAD_NORMS,
+        FEED_FORWARD,
+    ],
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON_WITHOUT_EXPERTS,
+            HEAD_DIM,
+            FILE_TYPE,
+            &[KeyRule::count_from(Key::Ffn, Key::DenseFfn)],
+        ],
+        weights: &[WeightRule {
+            roles: &[R::AttnQ, R::AttnK],
+            transform: WeightTransform::RotaryHalves,
+        }],
+        ..Conversion::USUAL
+    }),
+    loader: Loader::USUAL,
+    ..LLAMA4
+};
+
+/// The same without norms of heads.
+pub(super) static LLAMA4_DENSE_WITHOUT_NORMS: Arch = Arch {
     refusal: Some("llama.cpp loads no model of Llama 4's architecture without experts"),
     ..LLAMA4
 };
@@ -66,6 +133,17 @@ pub(super) fn has_no_experts(hparams: &HParams<'_>) -> bool {
     let experts = hparams.json("num_local_experts").and_then(Json::as_u64);
     experts == Some(0)
 }
+
+/// Whether it has no norms of heads either.
+pub(super) fn has_neither_experts_nor_norms(hparams: &HParams<'_>) -> bool {
+    has_no_experts(hparams) && hparams.flag("use_qk_norm") == Some(false)
+}
+
+/// Norms of heads that the checkpoint does not store.
+const UNIT_HEAD_NORMS: &[TensorRow] = &[
+    TensorRow::weight(R::AttnQNorm, &[], key_head),
+    TensorRow::weight(R::AttnKNorm, &[], key_head),
+];
 
 const NEEDS_STEP: &[LoaderKeys] = &[needed(ValueForm::Count, &["interleave_moe_layer_step"])];
 

@@ -164,6 +164,11 @@ pub(super) static VARIANTS: &[Variant] = &[
     },
     Variant {
         of: "llama4",
+        when: llama4::has_neither_experts_nor_norms,
+        arch: Ok(&llama4::LLAMA4_DENSE_WITHOUT_NORMS),
+    },
+    Variant {
+        of: "llama4",
         when: llama4::has_no_experts,
         arch: Ok(&llama4::LLAMA4_DENSE),
     },

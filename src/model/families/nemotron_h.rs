@@ -55,6 +55,7 @@ const FORWARD: ArchTraits = ArchTraits {
         scores: Scores::Sigmoid,
         normalized: false,
         scale: 1.0,
+        ..PLAIN.routing
     },
     states_routing: true,
     ..PLAIN

@@ -1,7 +1,7 @@
-//! Qwen 2, 2.5 and 3, dense and with experts, and the text parts of Qwen-VL.
+//! Qwen 2, 2.5 and 3, dense and with experts, and the text parts of Qwen-VL and Qwen2.5-Omni.
 //!
 //! Sources: `modeling_qwen2.py`, `modeling_qwen2_moe.py`, `modeling_qwen3.py`, `modeling_qwen3_moe.py`,
-//! `modeling_qwen2_5_vl.py`, `modeling_qwen3_vl*.py` of Transformers; `src/models/qwen2*.cpp`, `qwen3*.cpp`
+//! `modeling_qwen2_5_vl.py`, `modeling_qwen2_5_omni.py`, `modeling_qwen3_vl*.py` of Transformers; `src/models/qwen2*.cpp`, `qwen3*.cpp`
 //! of llama.cpp.
 
 use super::common::*;
@@ -52,14 +52,23 @@ const QWEN_CONVERSION: Conversion = Conversion {
     ..Conversion::USUAL
 };
 
-/// The text part of Qwen2-VL and Qwen2.5-VL.
+/// The text part of Qwen2-VL, Qwen2.5-VL and Qwen2.5-Omni.
 pub(super) static QWEN2VL: Arch = Arch {
     name: "qwen2vl",
     classes: &[
         "Qwen2VLForConditionalGeneration",
         "Qwen2_5_VLForConditionalGeneration",
+        "Qwen2_5OmniModel",
+        "Qwen2_5OmniForConditionalGeneration",
     ],
-    model_types: &["qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"],
+    model_types: &[
+        "qwen2_vl",
+        "qwen2_vl_text",
+        "qwen2_5_vl",
+        "qwen2_5_vl_text",
+        "qwen2_5_omni",
+        "qwen2_5_omni_text",
+    ],
     // A text has one position in all three sections of a rotation.
     forward: Some(PLAIN),
     tensors: QWEN2_TENSORS,
@@ -218,7 +227,14 @@ pub(super) static QWEN3VLMOE: Arch = Arch {
     name: "qwen3vlmoe",
     classes: &["Qwen3VLMoeForConditionalGeneration"],
     model_types: &["qwen3_vl_moe", "qwen3_vl_moe_text"],
+    forward: Some(PLAIN),
     tensors: QWEN3_TENSORS,
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM, FILE_TYPE, EXPERT_WIDTH, DEEPSTACK_LAYERS],
+        vocabulary: Vocabulary::ByteLevel,
+        weights: STACKED_IN_COLUMNS,
+        ..QWEN_CONVERSION
+    }),
     quirks: QWEN_QUIRKS,
     loader: Loader {
         keys: &[RMS_NORM, NEEDS_SECTIONS, DEEPSTACK, NEEDS_EXPERT_WIDTH],

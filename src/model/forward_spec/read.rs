@@ -67,8 +67,21 @@ pub(in crate::model) fn read(
     let rope = rope(traits, hparams, blocks, &positive_at)?;
     let step = rope.original_context;
     let temperature = positive(Number::TemperatureScale)?.filter(|_| step > 0);
+    let temperature = temperature.map(|scale| Temperature {
+        scale,
+        step,
+        ahead: 0,
+        unrotated: false,
+    });
+    let experts = hparams.or_zero(Key::Experts)?;
+    if traits.chunked && hparams.get(Key::Window)? == Some(0) {
+        // llama.cpp then has no temperature, and aborts where it computes one.
+        return Err(ModelError::BadValue {
+            key: hparams.name(Key::Window),
+        });
+    }
     let spec = ForwardSpec {
-        temperature: temperature.map(|scale| Temperature { scale, step }),
+        temperature: temperature.or(traits.temperature),
         norm: traits.norm,
         norm_epsilon,
         embedding_scale: if traits.scale_embedding {
@@ -96,6 +109,10 @@ pub(in crate::model) fn read(
         clamp: positive(Number::Clamp)?,
         norm_after_rope: traits.norm_after_rope,
         norm_weights: traits.norm_weights,
+        plain_head_norms: traits
+            .plain_head_norms
+            .is_some_and(|norms| norms.are_in(experts)),
+        chunked: traits.chunked,
         routing: Routing {
             scale: positive(Number::ExpertScale)?.unwrap_or(traits.routing.scale),
             ..stated_routing(traits, hparams, blocks)

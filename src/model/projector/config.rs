@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::ProjectorError;
-use crate::model::hparams::text_config;
+use crate::model::hparams::{encoder_part, text_config};
 
 /// No dimension of a published encoder is near it, and products of a few stay far below 2^64.
 const LIMIT: u64 = 1 << 16;
@@ -27,14 +27,13 @@ impl<'a> ProjectorConfig<'a> {
     /// # Errors
     /// [`ProjectorError::NoVision`] without a vision part.
     pub fn new(whole: &'a Json, processor: Json) -> Result<ProjectorConfig<'a>, ProjectorError> {
-        let vision = whole.get("vision_config").filter(|part| part.is_object());
+        let vision = encoder_part(whole, "vision_config").filter(|part| part.is_object());
         let vision = vision.ok_or(ProjectorError::NoVision)?;
-        let audio = whole.get("audio_config").and_then(Json::as_object);
-        let audio = audio.filter(|part| !part.is_empty());
+        let has_keys = |part: &&Json| part.as_object().is_some_and(|keys| !keys.is_empty());
         Ok(ProjectorConfig {
             whole,
             vision,
-            audio: audio.and_then(|_| whole.get("audio_config")),
+            audio: encoder_part(whole, "audio_config").filter(has_keys),
             processor,
         })
     }

@@ -13,7 +13,7 @@ use crate::units::Bytes;
 /// A tensor of a projector and where it comes from.
 #[derive(Clone, Debug)]
 pub struct ProjectorRow {
-    /// Its names in a checkpoint, without the prefix `model.`; the first that is stored counts.
+    /// Its names in a checkpoint, without a prefix of [`BEFORE`]; the first that is stored counts.
     pub from: Vec<String>,
     /// Its name in a GGUF.
     pub name: String,
@@ -194,6 +194,9 @@ impl ProjectorRow {
     }
 }
 
+/// Prefixes of its names in checkpoints.
+const BEFORE: [&str; 2] = ["model.", "thinker."];
+
 /// The tensors of `rows`, each with its stored one; all of them without weights.
 pub(super) fn resolve(
     rows: Vec<ProjectorRow>,
@@ -201,7 +204,8 @@ pub(super) fn resolve(
 ) -> Result<Vec<ProjectorTensor>, ProjectorError> {
     let bare = |weight: &FoldedWeight| {
         let name = weight.name.as_str();
-        name.strip_prefix("model.").unwrap_or(name).to_owned()
+        let bare = BEFORE.iter().find_map(|prefix| name.strip_prefix(prefix));
+        bare.unwrap_or(name).to_owned()
     };
     let by_name: HashMap<String, &FoldedWeight> = stored.iter().map(|w| (bare(w), w)).collect();
     let mut tensors = Vec::with_capacity(rows.len());

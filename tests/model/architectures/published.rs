@@ -108,6 +108,25 @@ fn published_models_have_these_blocks_through_both_doors() {
     assert_eq!(names.len(), rows.len());
 }
 
+/// llama.cpp loads such a file, as its converter writes it where all blocks see the whole context, and aborts in its pass.
+#[test]
+fn a_llama_4_without_windows_is_planned_and_not_run() {
+    let row = table().into_iter().find(|row| row.name == "Llama-4-Scout");
+    let mut row = row.unwrap();
+    let model = planned(&row.config);
+    row.keys["attention.layer_norm_rms_epsilon"] = json!(1);
+    let with = |keys: &Json| read(&gguf("llama4", keys.clone(), &model)).unwrap();
+    assert!(with(&row.keys).forward.is_ok_and(|forward| forward.chunked));
+    row.keys["attention.sliding_window"] = json!(0);
+    let file = with(&row.keys);
+    assert!(!file.has_windows());
+    let reason = file.forward.unwrap_err();
+    assert!(
+        reason.contains("`llama4.attention.sliding_window`"),
+        "{reason}"
+    );
+}
+
 /// Some configurations state where windows are by a text of L (local) and G (global), with `layer_types` or without it.
 #[test]
 fn a_pattern_of_letters_says_which_blocks_have_windows() {

@@ -561,6 +561,34 @@ fn qwen_vl_with_its_tower() {
         &old,
         &[("visual.blocks.{2}.attn.qkv.weight", &[96, 32])],
     );
+
+    // Qwen2.5-Omni's text model is a part of what thinks; what speaks is left out.
+    let text = prefixed(&old, "model.", "thinker.model.");
+    let text = prefixed(&text, "lm_head.", "thinker.lm_head.");
+    let mut part = small("", "qwen2_5_omni_text", json!({}));
+    part.as_object_mut().unwrap().remove("architectures");
+    let beside: [(&str, &[u64]); 5] = [
+        ("thinker.visual.blocks.{2}.attn.q.weight", &[32, 32]),
+        ("thinker.audio_tower.layers.{2}.fc1.weight", &[64, 32]),
+        ("talker.model.embed_tokens.weight", &[48, 64]),
+        ("talker.model.layers.{2}.self_attn.q_proj.weight", &[64, 64]),
+        ("token2wav.code2wav_dit_model.proj_out.weight", &[80, 32]),
+    ];
+    for class in ["Qwen2_5OmniModel", "Qwen2_5OmniForConditionalGeneration"] {
+        let config = json!({
+            "architectures": [class], "model_type": "qwen2_5_omni",
+            "thinker_config": {
+                "text_config": part, "vision_config": {"hidden_size": 32}, "audio_config": {"d_model": 32}
+            },
+            "talker_config": {"hidden_size": 64, "vocab_size": 48}
+        });
+        let model = check(config, &text, &beside);
+        assert_eq!(model.architecture, "qwen2vl");
+        let towers: Vec<&str> = model.towers.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(towers, ["vision tower", "audio tower"]);
+        let left_out = &model.left_out[0];
+        assert_eq!((left_out.name, left_out.tensors), ("speech output", 4));
+    }
 }
 
 const GEMMA4_BLOCK: [(&str, &[u64]); 9] = [

@@ -41,6 +41,8 @@ const SHARE_OF_COST: f64 = 0.25;
 const SHARE_OF_COST_DECIDING: f64 = 0.9;
 pub(super) const DECIDING: [&str; 19] = [
     "qwen3moe",
+    "qwen3vlmoe",
+    "llama4",
     "qwen35moe",
     "gemma3n",
     "olmoe",

@@ -23,6 +23,7 @@ const TABLE: &[&Family] = &[
     &gemma4_unified::UNIFIED,
     &qwen_vl::QWEN2,
     &qwen_vl::QWEN2_5,
+    &qwen_vl::OMNI,
     &qwen_vl::QWEN3,
     &internvl::INTERNVL,
     &internvl::INTERNVL_HF,

@@ -1,5 +1,5 @@
 //! Qwen2-VL, Qwen2.5-VL and Qwen3-VL (Cosmos-Reason too): patches of two frames, rotary positions, and two matrices over
-//! the four patches of a token. Qwen2.5-VL's blocks see windows; Qwen3-VL passes the output of some blocks to the text
+//! the four patches of a token. Qwen2.5-VL's blocks see windows (Qwen2.5-Omni's too); Qwen3-VL passes the output of some blocks to the text
 //! model too.
 
 use super::super::family::{Encoder, Family, Form, Patches, Positions, Reserved};
@@ -48,6 +48,17 @@ pub(super) static QWEN2_5: Family = Family {
         ..QWEN2.encoder
     },
     audio: None,
+};
+
+/// Qwen2.5-VL's encoder beside one of sounds.
+pub(super) static OMNI: Family = Family {
+    name: "qwen2.5o",
+    model_types: &["qwen2_5_omni"],
+    rows: rows_omni,
+    not_written: Some(
+        "its file also holds an encoder of sounds, which is not laid out here; llama.cpp's convert_hf_to_gguf.py --mmproj writes it",
+    ),
+    ..QWEN2_5
 };
 
 pub(super) static QWEN3: Family = Family {
@@ -179,6 +190,22 @@ fn attention(vision: &Vision, block: u64) -> Vec<ProjectorRow> {
     rows
 }
 
+/// The same from a checkpoint that stores the three matrices apart.
+fn apart(vision: &Vision, block: u64) -> Vec<ProjectorRow> {
+    let width = vision.width;
+    let parts = [
+        ("q", "attn_q"),
+        ("k", "attn_k"),
+        ("v", "attn_v"),
+        ("proj", "attn_out"),
+    ];
+    let linear = |(from, to): (&str, &str)| {
+        let from = format!("visual.blocks.{block}.attn.{from}");
+        ProjectorRow::linear(&from, &format!("v.blk.{block}.{to}"), width, width)
+    };
+    parts.into_iter().flat_map(linear).collect()
+}
+
 /// What maps the four patches of a token to the text model.
 fn merger(vision: &Vision) -> Vec<ProjectorRow> {
     let merged = vision.width * vision.merge * vision.merge;
@@ -209,6 +236,18 @@ fn rows_2(vision: &Vision) -> Vec<ProjectorRow> {
 }
 
 fn rows_2_5(vision: &Vision) -> Vec<ProjectorRow> {
+    gated_rows(vision, attention)
+}
+
+fn rows_omni(vision: &Vision) -> Vec<ProjectorRow> {
+    gated_rows(vision, apart)
+}
+
+/// Blocks with this attention and a gated feed-forward, and what is around them.
+fn gated_rows(
+    vision: &Vision,
+    attention: fn(&Vision, u64) -> Vec<ProjectorRow>,
+) -> Vec<ProjectorRow> {
     let &Vision { width, inner, .. } = vision;
     let mut rows: Vec<ProjectorRow> = frames(vision).into();
     for block in 0..vision.blocks {

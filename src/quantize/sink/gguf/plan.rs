@@ -196,7 +196,7 @@ fn values<'a>(
     assigned: Assigned,
     options: &Options<'_>,
 ) -> Result<Values<'a>, QuantizeError> {
-    if tensor.sources.is_empty() && tensor.role.is_rope_table() {
+    if tensor.sources.is_empty() && tensor.role.may_be_computed() {
         return Ok(Values::Table(table(checkpoint, model, tensor)?));
     }
     let name = || tensor.name.clone();
@@ -237,7 +237,7 @@ fn table(
     model: &ModelSpec,
     tensor: &Tensor,
 ) -> Result<Vec<f32>, QuantizeError> {
-    let table = convert::rope_table(checkpoint, model, tensor.role)?;
+    let table = convert::computed(checkpoint, model, tensor)?;
     if table.len() as u64 == tensor.elements() {
         return Ok(table);
     }

@@ -54,7 +54,7 @@ pub(super) fn json(
     {
         let config = match part {
             None => Some(&mut config),
-            Some(part) => config.get_mut(part),
+            Some(part) => config.pointer_mut(part),
         };
         if let Some(config) = config {
             clean(config);

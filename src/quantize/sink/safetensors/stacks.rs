@@ -73,6 +73,7 @@ impl<'a, 's> Stacks<'a, 's> {
             let ordered = Change {
                 slices: change.slices.clone(),
                 transposed: change.transposed,
+                part: change.part,
                 ..Change::default()
             };
             if change != ordered {
