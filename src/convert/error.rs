@@ -85,12 +85,18 @@ pub enum ConvertError {
     )]
     NoTokenizer { place: PathBuf },
     #[error(
-        "{}no vocabulary found (rwkv_vocab_v20230424.txt); put the model's vocabulary beside its config.json",
+        "{}no vocabulary found ({file}); put the model's vocabulary beside its config.json",
         at(place)
     )]
-    NoWorld { place: PathBuf },
-    #[error("{}: line {line} is not an id, a quoted token and its length, or it is beyond the vocabulary", path.display())]
-    WorldLine { path: PathBuf, line: usize },
+    NoVocabulary { place: PathBuf, file: &'static str },
+    #[error("{}: line {line} is not {expected}, or it is beyond the vocabulary", path.display())]
+    VocabularyLine {
+        path: PathBuf,
+        line: usize,
+        expected: &'static str,
+    },
+    #[error("{}: tokenizer_config.json names the token `{token}`, which is not in the vocabulary", path.display())]
+    NamedToken { path: PathBuf, token: String },
     #[error("{}: is not the expected JSON: {}", path.display(), in_words(&source.to_string()))]
     Json {
         path: PathBuf,
@@ -135,7 +141,7 @@ impl ConvertError {
                 | ConvertError::NotHuggingFace
                 | ConvertError::Number { .. }
                 | ConvertError::NoTokenizer { .. }
-                | ConvertError::NoWorld { .. }
+                | ConvertError::NoVocabulary { .. }
                 | ConvertError::TokenizerKind { .. }
         )
     }
@@ -145,8 +151,9 @@ impl ConvertError {
         let path = match &mut self {
             ConvertError::Open(error) => error.path_mut(),
             ConvertError::NoTokenizer { place: path }
-            | ConvertError::NoWorld { place: path }
-            | ConvertError::WorldLine { path, .. }
+            | ConvertError::NoVocabulary { place: path, .. }
+            | ConvertError::VocabularyLine { path, .. }
+            | ConvertError::NamedToken { path, .. }
             | ConvertError::Json { path, .. }
             | ConvertError::SentencePiece { path, .. }
             | ConvertError::TokenizerKind { path, .. }

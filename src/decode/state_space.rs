@@ -5,8 +5,9 @@
 
 use super::DecodeError;
 use super::activations::Activations;
-use super::host::{add_scaled, dot, ops, parallel_chunks};
+use super::host::ops;
 use super::linear::Linear;
+use super::matrix_scan::{Columns, MatrixScan, Projected, Sizes};
 use super::recurrent::convolve;
 use super::state::{Pass, RecurrentState};
 use super::weights::Weights;
@@ -18,38 +19,10 @@ pub(super) struct StateSpace<X: Activations> {
     input: Linear<X>,
     kernel: Vec<f32>,
     kernel_bias: Option<Vec<f32>>,
-    /// Added to the time steps, one for each head.
-    dt_bias: Vec<f32>,
-    /// Decay a unit of time, one for each head: negative.
-    a: Vec<f32>,
-    /// What of `x` goes past the state, one for each head.
-    d: Vec<f32>,
+    scan: MatrixScan,
     /// The weights of the gated norm, one row for each group.
     norm: Option<Vec<f32>>,
     output: Linear<X>,
-    sizes: Sizes,
-}
-
-/// Heads, groups of heads that share `B` and `C`, and their widths.
-#[derive(Clone, Copy)]
-struct Sizes {
-    heads: usize,
-    /// Elements of a head.
-    width: usize,
-    groups: usize,
-    /// Elements of `B` and `C`.
-    state: usize,
-}
-
-impl Sizes {
-    fn inner(self) -> usize {
-        self.heads * self.width
-    }
-
-    /// Elements that the convolution runs over.
-    fn channels(self) -> usize {
-        self.inner() + 2 * self.groups * self.state
-    }
 }
 
 impl<X: Activations> StateSpace<X> {
@@ -94,18 +67,20 @@ impl<X: Activations> StateSpace<X> {
             input: Linear::load(weights, R::SsmIn, at, [rows, hidden])?,
             kernel: weights.floats(R::SsmConv1d, at, &[channels, kernel])?,
             kernel_bias: weights.bias_floats(R::SsmConv1d, at, channels)?,
-            dt_bias: weights
-                .bias_floats(R::SsmDt, at, heads)?
-                .unwrap_or_else(|| vec![0.0; heads]),
-            a: weights.named_floats(&a, &[heads, 1])?,
-            d: weights.named_floats(&d, &[heads, 1])?,
+            scan: MatrixScan {
+                sizes,
+                step_bias: weights
+                    .bias_floats(R::SsmDt, at, heads)?
+                    .unwrap_or_else(|| vec![0.0; heads]),
+                decays: weights.named_floats(&a, &[heads, 1])?,
+                skips: weights.named_floats(&d, &[heads, 1])?,
+            },
             norm: if weights.has(R::SsmNorm, at) {
                 Some(weights.floats(R::SsmNorm, at, &[groups, sizes.inner() / groups])?)
             } else {
                 None
             },
             output: Linear::load(weights, R::SsmOut, at, [hidden, sizes.inner()])?,
-            sizes,
         })
     }
 
@@ -115,13 +90,14 @@ impl<X: Activations> StateSpace<X> {
         pass: &Pass<'_, X>,
         recurrent: &mut RecurrentState,
     ) -> Result<X, DecodeError> {
+        let sizes = self.scan.sizes;
         let Sizes {
             heads,
-            width,
             groups,
             state,
-        } = self.sizes;
-        let (tokens, inner, channels) = (x.tokens(), self.sizes.inner(), self.sizes.channels());
+            ..
+        } = sizes;
+        let (inner, channels) = (sizes.inner(), sizes.channels());
         let all = self.input.apply(x)?;
         let gate = all.columns(0..inner)?;
         let mut mixed = all.columns(inner..inner + channels)?.into_host()?;
@@ -135,42 +111,18 @@ impl<X: Activations> StateSpace<X> {
             }
         }
         ops::activate(&mut mixed, Activation::Silu);
-        // Each head writes a run of its own: `[heads, tokens, width]`.
-        let mut by_head = vec![0.0; tokens * inner];
-        let run = (tokens * width).max(1);
-        let states = recurrent.matrix.chunks_exact_mut((width * state).max(1));
-        let mut each: Vec<(&mut [f32], &mut [f32])> =
-            states.zip(by_head.chunks_exact_mut(run)).collect();
-        parallel_chunks(&mut each, 1, |head, pair| {
-            let of_head = |values: &[f32]| values.get(head).copied().unwrap_or(0.0);
-            let (dt_bias, a, d) = (of_head(&self.dt_bias), of_head(&self.a), of_head(&self.d));
-            for (matrix, out) in pair {
-                let rows = mixed.chunks_exact(channels).zip(steps.chunks_exact(heads));
-                for ((row, steps), out) in rows.zip(out.chunks_exact_mut(width)) {
-                    let dt = ops::softplus(of_head(steps) + dt_bias);
-                    let decay = (dt * a).exp();
-                    let part =
-                        |from: usize, len: usize| row.get(from..from + len).unwrap_or_default();
-                    let group = head / (heads / groups);
-                    let b = part(inner + group * state, state);
-                    let c = part(inner + (groups + group) * state, state);
-                    let x = part(head * width, width);
-                    for ((matrix, x), out) in matrix.chunks_exact_mut(state).zip(x).zip(out) {
-                        ops::scale(matrix, decay);
-                        add_scaled(matrix, x * dt, b);
-                        *out = dot(matrix, c) + x * d;
-                    }
-                }
-            }
-        });
-        let mut out = vec![0.0; by_head.len()];
-        for (head, rows) in by_head.chunks_exact(run).enumerate() {
-            for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(inner)) {
-                if let Some(place) = out.get_mut(head * width..(head + 1) * width) {
-                    place.copy_from_slice(row);
-                }
-            }
-        }
+        let part = |from: usize| Columns {
+            rows: &mixed,
+            width: channels,
+            from,
+        };
+        let projected = Projected {
+            x: part(0),
+            b: part(inner),
+            c: part(inner + groups * state),
+            steps: &steps,
+        };
+        let out = self.scan.run(&projected, &mut recurrent.matrix);
         let out = X::from_host(pass.backend, out, inner)?;
         let mut out = gate.gate(&out, Activation::Silu)?;
         if let Some(weights) = &self.norm {

@@ -51,7 +51,10 @@ pub use left_out::PREDICTION_HEAD;
 #[cfg(test)]
 pub(crate) use lookup::quirks_of;
 pub use lookup::{conversion_of, converted, refusal_of, unknown_pass};
-pub use names::{KnownArchitecture, architecture_names, known_architecture, known_architectures};
+pub use names::{
+    KnownArchitecture, architecture_names, known_architecture, known_architectures,
+    refused_architectures,
+};
 pub use packed::{FoldedWeight, Member};
 pub use projector::Projector;
 pub use quirks::{EightyBlocks, GraphOrder, Quirks, TypeQuirks};

@@ -1,13 +1,14 @@
 //! The tokenizer of a checkpoint: text to token ids and back, and the chat template that comes with it.
 //!
-//! Three kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, SentencePiece's pieces by
-//! merges (`gemma4`), and SentencePiece's BPE by scores (`llama`). That of a Hugging Face checkpoint is the one that conversion puts
+//! Four kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, SentencePiece's pieces by
+//! merges (`gemma4`), SentencePiece's BPE by scores (`llama`), and tokens whose scores have the largest sum (`plamo2`). That of a Hugging Face checkpoint is the one that conversion puts
 //! into its GGUF. Must not: read files beside a GGUF.
 //!
 //! Source: `llama-vocab.cpp` of llama.cpp.
 
 mod bytes;
 mod merge;
+mod scored;
 mod special;
 mod split;
 
@@ -20,10 +21,11 @@ use crate::convert;
 use crate::gguf::{self, Metadata, Value};
 use crate::model::ModelSpec;
 use crate::model::tokenizers::{
-    BYTE_LEVEL, MERGED_PIECES, PreTokenizer, SENTENCEPIECE, UNKNOWN_SPLIT,
+    BYTE_LEVEL, MERGED_PIECES, PreTokenizer, SCORED_LINES, SENTENCEPIECE, UNKNOWN_SPLIT,
 };
 
 use super::DecodeError;
+use scored::Scored;
 use special::Special;
 use split::Splitter;
 
@@ -98,6 +100,8 @@ enum Algorithm {
         leading_blank: bool,
         unknown: u32,
     },
+    /// The tokens with the largest sum of scores.
+    LargestSum(Scored),
 }
 
 impl Tokenizer {
@@ -156,6 +160,11 @@ impl Tokenizer {
                     unknown: unknown.unwrap_or(0),
                 };
                 (algorithm, true)
+            }
+            (SCORED_LINES, _) => {
+                let scores = source.scores(texts.len())?;
+                let scored = Scored::new(&texts, &kinds, &scores);
+                (Algorithm::LargestSum(scored), false)
             }
             (kind, _) => {
                 return Err(DecodeError::TokenizerKind {
@@ -296,6 +305,18 @@ impl Tokenizer {
                     }
                 }
             }
+            Algorithm::LargestSum(scored) => {
+                for token in scored.split(part) {
+                    match token {
+                        Ok(id) => out.push(id),
+                        Err(c) => {
+                            out.extend(c.encode_utf8(&mut [0; 4]).bytes().filter_map(|byte| {
+                                self.ids.get(&format!("<0x{byte:02X}>")).copied()
+                            }))
+                        }
+                    }
+                }
+            }
             Algorithm::SentencePieceBpe {
                 scores,
                 leading_blank,
@@ -343,6 +364,7 @@ impl Tokenizer {
             (TokenKind::Control | TokenKind::Unused, _) => Vec::new(),
             (TokenKind::Byte, _) => bytes::of_name(text).into_iter().collect(),
             (TokenKind::UserDefined, Algorithm::ByteLevelBpe { .. }) => text.clone().into_bytes(),
+            (_, Algorithm::LargestSum(_)) => text.clone().into_bytes(),
             (_, Algorithm::ByteLevelBpe { .. }) => bytes::from_chars(text),
             (_, Algorithm::SentencePieceBpe { .. } | Algorithm::MergedPieces { .. }) => {
                 text.replace(BLANK, " ").into_bytes()

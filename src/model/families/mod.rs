@@ -41,6 +41,7 @@ mod nomic_moe;
 mod olmo;
 mod phi2;
 mod phimoe;
+mod plamo2;
 mod qwen;
 mod qwen_next;
 mod rwkv7;
@@ -120,6 +121,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &mamba::MAMBA,
     &mamba::FALCON_MAMBA,
     &jamba::JAMBA,
+    &plamo2::PLAMO2,
     &kimi_linear::KIMI_LINEAR,
     &rwkv7::RWKV7,
     &glm::GLM,
