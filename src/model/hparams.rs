@@ -93,7 +93,7 @@ rows! {
   | SsmGroups            ["linear_num_key_heads" "mamba_n_groups" "n_groups"]       "ssm.group_count"
   | SsmHeads             ["linear_num_value_heads" "mamba_n_heads" "mamba_num_heads" "num_heads"] "ssm.time_step_rank"
   | TimeStepRank         ["time_step_rank" "mamba_dt_rank"]                       "ssm.time_step_rank"
-  | SsmHeadDim           ["linear_value_head_dim" "mamba_d_head" "mamba_head_dim" "hidden_size_per_head"] "ssm.head_dim"
+  | SsmHeadDim           ["linear_value_head_dim" "mamba_d_head" "mamba_head_dim"]  "ssm.head_dim"
   | KdaHeadDim           []                                                         "kda.head_dim"
   | SsmInner             ["mamba_d_ssm"]                                            "ssm.inner_size"
   | SsmExpand            ["mamba_expand" "expand"]                                  "ssm.expand"

@@ -18,7 +18,7 @@ use crate::model::forward_spec::PLAIN;
 use crate::model::hparams::{HParams, Key, Number};
 use crate::model::loader::{Loader, LoaderRule};
 use crate::model::role::TensorRole as R;
-use crate::model::spec::{Layer, Recurrent, RecurrentKind};
+use crate::model::spec::{Layer, ModelSpec, Recurrent, RecurrentKind};
 
 /// llama.cpp's converter states no heads for blocks that do not attend. The first block is one of them, llama.cpp takes from it
 /// how much of a head turns, and its pass does not end on a file of its own converter. Here heads are one number.
@@ -76,7 +76,7 @@ const KEYS: &[KeyRule] = &[
     KeyRule::count(Key::StateSize),
     KeyRule::count(Key::ConvKernel),
     KeyRule::count(Key::SsmHeads),
-    KeyRule::Derived(Derived::StateSpaceWidth),
+    KeyRule::count(Key::SsmInner).or(width_of_mixers),
     KeyRule::count(Key::SsmGroups).or(|_| Some(0)),
     FFN,
     KeyRule::FileType,
@@ -139,18 +139,18 @@ const ATTENDS: &[TensorRow] = &[
 
 const SCANS: &[TensorRow] = &[
     TensorRow::weight(R::SsmIn, &["layers.layers.{}.mixer.in_proj.weight"], |p| {
-        vec![p.params.ssm_inner.saturating_mul(2), p.dims.hidden]
+        vec![width(p).saturating_mul(2), p.dims.hidden]
     })
     .when(is_recurrent),
     TensorRow::weight(
         R::SsmConv1d,
         &["layers.layers.{}.mixer.conv1d.weight"],
-        |p| vec![p.params.ssm_inner, p.params.conv_kernel],
+        |p| vec![width(p), p.params.conv_kernel],
     )
     .when(is_recurrent),
     TensorRow::weight(R::SsmX, &["layers.layers.{}.mixer.bcdt_proj.weight"], |p| {
         let both = p.params.state_size.saturating_mul(2);
-        vec![both.saturating_add(step_rank(p)), p.params.ssm_inner]
+        vec![both.saturating_add(step_rank(p)), width(p)]
     })
     .when(is_recurrent),
     TensorRow::weight(R::SsmDt, &["layers.layers.{}.mixer.dt_proj.weight"], |p| {
@@ -188,7 +188,7 @@ const SCANS: &[TensorRow] = &[
     TensorRow::weight(
         R::SsmOut,
         &["layers.layers.{}.mixer.out_proj.weight"],
-        ssm_out,
+        |p| vec![p.dims.hidden, width(p)],
     )
     .when(is_recurrent),
 ];
@@ -212,13 +212,25 @@ fn step_rank(p: &RowSite<'_>) -> u64 {
     (p.dims.hidden / 16).max(64)
 }
 
-/// The state of a head: a window of the convolution, and a matrix.
+/// The width of a mixer over all heads. Its input is twice as wide.
+fn width(p: &RowSite<'_>) -> u64 {
+    let state = p.layer.mixer.recurrent.as_ref();
+    state.map_or(0, |state| state.inner / 2)
+}
+
+/// The same, of a whole model.
+fn width_of_mixers(model: &ModelSpec) -> Option<u64> {
+    let mut layers = model.layers.iter();
+    layers.find_map(|layer| Some(layer.mixer.recurrent.as_ref()?.inner / 2))
+}
+
+/// The state of all heads: a window of the convolution, and matrices. Heads are as wide as those that attend.
 fn state(hparams: &HParams<'_>) -> Result<Recurrent, ModelError> {
-    let inner = match ssm_inner(hparams)? {
-        0 => return Err(hparams.missing(Key::SsmHeads)),
-        inner => inner,
-    };
     let steps = hparams.need(Key::SsmHeads)?;
+    let inner = match hparams.get(Key::SsmInner)? {
+        Some(inner) => inner,
+        None => steps.saturating_mul(hparams.need(Key::HeadDim)?),
+    };
     // A GGUF may state groups, which its runtime has no place for.
     if !inner.is_multiple_of(steps) || hparams.or_zero(Key::SsmGroups)? > 0 {
         let key = hparams.name(if inner.is_multiple_of(steps) {

@@ -161,12 +161,10 @@ impl Builder<'_> {
             [recurrent.state_elements / channels.max(1), rank].map(|n| self.each_token(n));
         let all = each.saturating_mul(2).saturating_add(rank);
         let parts = self.graph.own(all, &[convolved]);
-        let [b, c, steps] = [each, each, rank].map(|bytes| {
-            let part = self.graph.slice(bytes, parts);
-            self.graph.own(bytes, &[part])
-        });
+        let steps = self.normed_part(rank, parts);
         let steps = self.graph.own(self.each_token(heads), &[steps]);
         let steps = self.graph.in_place(&[steps]);
+        let [b, c] = [each, each].map(|bytes| self.normed_part(bytes, parts));
         let scanned = self
             .graph
             .own(inner.saturating_add(state), &[convolved, steps, b, c]);
@@ -177,6 +175,12 @@ impl Builder<'_> {
         let skipped = self.graph.own(inner, &[convolved]);
         let result = self.graph.in_place(&[skipped, result]);
         self.graph.own(inner, &[gate, result])
+    }
+
+    /// A norm of some columns of `parts`.
+    fn normed_part(&mut self, bytes: u64, parts: Id) -> Id {
+        let part = self.graph.slice(bytes, parts);
+        self.graph.own(bytes, &[part])
     }
 
     /// RWKV 7: six mixtures with the token before, projected one by one, and a matrix for each head.
