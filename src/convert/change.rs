@@ -37,13 +37,13 @@ pub struct Turn {
 }
 
 /// The change of each value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum ValueChange {
     /// Nothing.
     #[default]
     None,
-    /// Adds 1: the model multiplies by `1 + weight`, the runtime by the stored weight.
-    AddOne,
+    /// Adds a number: the model multiplies by so much more than the weight, the runtime by the stored weight.
+    Add(f32),
     /// `-exp(x)`: the checkpoint stores the logarithm of a decay.
     NegatedExp,
     /// Divides each row by its Euclidean norm: the model multiplies with rows of unit length.

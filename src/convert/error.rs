@@ -102,12 +102,18 @@ pub enum ConvertError {
     )]
     TokenizerUnsaid { place: PathBuf, code: &'static str },
     #[error(
-        "{}no vocabulary found (rwkv_vocab_v20230424.txt); put the model's vocabulary beside its config.json",
+        "{}no vocabulary found ({file}); put the model's vocabulary beside its config.json",
         at(place)
     )]
-    NoWorld { place: PathBuf },
-    #[error("{}: line {line} is not an id, a quoted token and its length, or it is beyond the vocabulary", path.display())]
-    WorldLine { path: PathBuf, line: usize },
+    NoVocabulary { place: PathBuf, file: &'static str },
+    #[error("{}: line {line} is not {expected}, or it is beyond the vocabulary", path.display())]
+    VocabularyLine {
+        path: PathBuf,
+        line: usize,
+        expected: &'static str,
+    },
+    #[error("{}: tokenizer_config.json names the token `{token}`, which is not in the vocabulary", path.display())]
+    NamedToken { path: PathBuf, token: String },
     #[error("{}: is not the expected JSON: {}", path.display(), in_words(&source.to_string()))]
     Json {
         path: PathBuf,
@@ -152,7 +158,7 @@ impl ConvertError {
                 | ConvertError::NotHuggingFace
                 | ConvertError::Number { .. }
                 | ConvertError::NoTokenizer { .. }
-                | ConvertError::NoWorld { .. }
+                | ConvertError::NoVocabulary { .. }
                 | ConvertError::TokenizerElsewhere { .. }
                 | ConvertError::TokenizerUnsaid { .. }
                 | ConvertError::TokenizerKind { .. }
@@ -164,10 +170,11 @@ impl ConvertError {
         let path = match &mut self {
             ConvertError::Open(error) => error.path_mut(),
             ConvertError::NoTokenizer { place: path }
-            | ConvertError::NoWorld { place: path }
+            | ConvertError::NoVocabulary { place: path, .. }
             | ConvertError::TokenizerUnsaid { place: path, .. }
             | ConvertError::TokenizerElsewhere { path, .. }
-            | ConvertError::WorldLine { path, .. }
+            | ConvertError::VocabularyLine { path, .. }
+            | ConvertError::NamedToken { path, .. }
             | ConvertError::Json { path, .. }
             | ConvertError::SentencePiece { path, .. }
             | ConvertError::TokenizerKind { path, .. }

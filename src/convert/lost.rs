@@ -33,6 +33,8 @@ impl fmt::Display for LostScaling {
 /// A window of attention that a GGUF does not keep.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LostWindow {
+    /// The key that states it.
+    pub key: &'static str,
     /// Its length in tokens.
     pub tokens: u64,
     /// llama.cpp's name of the architecture.
@@ -43,8 +45,8 @@ impl fmt::Display for LostWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "a GGUF of {1} cannot hold the `sliding_window` of {0} tokens in config.json: beyond that its answers differ from the model's; a runtime that reads the checkpoint itself keeps it",
-            self.tokens, self.architecture
+            "a GGUF of {1} cannot hold the `{2}` of {0} tokens in config.json: beyond that its answers differ from the model's; a runtime that reads the checkpoint itself keeps it",
+            self.tokens, self.architecture, self.key
         )
     }
 }
@@ -78,19 +80,24 @@ pub fn lost_scaling(model: &ModelSpec) -> Option<LostScaling> {
     })
 }
 
+/// Names of the length of a window.
+const WINDOWS: &[&str] = &["sliding_window", "attention_window_size"];
+
 /// The window that a GGUF of `model` loses; `None` if it keeps one, if none is in force within the model's context, or if
 /// no GGUF is made of `model`.
 pub fn lost_window(model: &ModelSpec) -> Option<LostWindow> {
     conversion(model).ok()?;
     let source = SourceConfig::new(model).ok()?;
-    let tokens = source.get("sliding_window")?.as_u64()?;
+    let length = |key: &&'static str| Some((*key, source.get(key)?.as_u64()?));
+    let (key, tokens) = WINDOWS.iter().find_map(length)?;
     let mut layers = model.layers.iter();
     let is_kept = layers.any(|layer| {
         let attention = layer.mixer.attention.as_ref();
         attention.is_some_and(|attention| attention.window.is_some())
     });
     let is_reached = (1..model.dims.context).contains(&tokens);
-    (is_reached && !is_kept && is_in_force(&source, model.dims.blocks)).then(|| LostWindow {
+    (is_reached && !is_kept && is_in_force(&source, model)).then(|| LostWindow {
+        key,
         tokens,
         architecture: model.architecture.clone(),
     })
@@ -98,7 +105,13 @@ pub fn lost_window(model: &ModelSpec) -> Option<LostWindow> {
 
 /// Whether a stated window applies to any block. Classes with `max_window_layers` (Qwen 2) are without, unless
 /// `use_sliding_window` says otherwise, in the blocks before that number; others (Mistral) have it in every block.
-fn is_in_force(source: &SourceConfig<'_>, blocks: u64) -> bool {
+fn is_in_force(source: &SourceConfig<'_>, model: &ModelSpec) -> bool {
+    if let Some(whole) = source.get("full_attention_idx").and_then(Json::as_array) {
+        // Blocks without one.
+        let has = |block: usize| whole.iter().any(|n| n.as_u64() == Some(block as u64));
+        let mut blocks = model.layers.iter().enumerate();
+        return blocks.any(|(block, layer)| layer.mixer.attention.is_some() && !has(block));
+    }
     let first = source.get("max_window_layers").and_then(Json::as_u64);
     let is_used = source.get("use_sliding_window").and_then(Json::as_bool);
     if !is_used.unwrap_or(first.is_none()) {
@@ -106,6 +119,6 @@ fn is_in_force(source: &SourceConfig<'_>, blocks: u64) -> bool {
     }
     match source.get("layer_types").and_then(Json::as_array) {
         Some(kinds) => kinds.iter().any(|kind| kind == "sliding_attention"),
-        None => first.is_none_or(|first| first < blocks),
+        None => first.is_none_or(|first| first < model.dims.blocks),
     }
 }

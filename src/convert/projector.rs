@@ -202,7 +202,7 @@ pub fn projector_change(of: &ProjectorTensor) -> Change {
             ..Change::default()
         },
         Taken::PlusOne => Change {
-            value: ValueChange::AddOne,
+            value: ValueChange::Add(1.0),
             ..Change::default()
         },
         Taken::Third(third) => Change {

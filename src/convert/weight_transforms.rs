@@ -24,8 +24,8 @@ pub(super) fn change(
     for rule in rules {
         match rule.transform {
             // Biases of the same norms are stored as they are.
-            WeightTransform::AddOne if !tensor.is_weight() => {}
-            WeightTransform::AddOne => change.value = ValueChange::AddOne,
+            WeightTransform::Add(_) if tensor.name.ends_with(".bias") => {}
+            WeightTransform::Add(more) => change.value = ValueChange::Add(more),
             WeightTransform::NegatedExp => change.value = ValueChange::NegatedExp,
             WeightTransform::RotaryPairs => change.rows = Some(rotary_pairs(tensor, source, 1)),
             WeightTransform::RotaryPairsOfHalf => {

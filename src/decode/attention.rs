@@ -125,11 +125,17 @@ impl<X: Activations> Attention<X> {
         }
         let window = attention.window;
         let rotated = spec.rotates(index);
-        // Some norms are as wide as all heads together.
+        // Some norms are as wide as all heads together, and some have weights for each head.
         let norm = |weights: &mut Weights<'_, X>, role: R, heads: usize| {
             let whole = heads * key_width;
-            let is_whole = weights.shape(role, layer, "weight") == Some(&[whole as u64]);
-            let width = if is_whole { whole } else { key_width };
+            let width = match weights.shape(role, layer, "weight") {
+                Some(&[_, _]) => {
+                    let sizes = [heads, key_width];
+                    return Norm::load_of_heads(weights, forward, role, layer, sizes).map(Some);
+                }
+                Some(&[width]) if width == whole as u64 => whole,
+                _ => key_width,
+            };
             Norm::load_if_there(weights, forward, role, layer, width)
         };
         let factors = layouts.factors.as_deref();

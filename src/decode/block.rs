@@ -10,13 +10,14 @@ use super::feed_forward::FeedForward;
 use super::latent::LatentAttention;
 use super::norm::Norm;
 use super::per_layer::PerLayerBlock;
+use super::projected_space::ProjectedSpace;
 use super::recurrent::ShortConvolution;
 use super::selective_scan::SelectiveScan;
 use super::state::{AttentionLayouts, LayerState, Pass};
 use super::state_space::StateSpace;
 use super::time_mix::{TimeMix, TokenShift};
 use super::weights::Weights;
-use crate::model::{self, ForwardSpec, Layer, ModelSpec, TensorRole as R};
+use crate::model::{self, ForwardSpec, Layer, ModelSpec, RecurrentKind, TensorRole as R};
 
 /// A block's weights.
 pub(super) struct Block<X: Activations> {
@@ -48,6 +49,7 @@ enum Mixer<X: Activations> {
     Convolution(ShortConvolution<X>),
     DeltaNet(Box<DeltaNet<X>>),
     StateSpace(StateSpace<X>),
+    ProjectedSpace(ProjectedSpace<X>),
     Scan(SelectiveScan<X>),
     TimeMix(Box<TimeMix<X>>),
     /// Side by side, behind one norm.
@@ -85,6 +87,10 @@ impl<X: Activations> Block<X> {
             (None, Some(state)) if weights.has(R::ShortconvIn, at) => {
                 let elements = state.conv_elements;
                 Mixer::Convolution(ShortConvolution::load(weights, number, hidden, elements)?)
+            }
+            (None, Some(state)) if state.kind == RecurrentKind::ProjectedSpace => {
+                let space = ProjectedSpace::load(weights, forward, number, hidden, state)?;
+                Mixer::ProjectedSpace(space)
             }
             (None, Some(state)) if weights.has(R::SsmX, at) => Mixer::Scan(SelectiveScan::load(
                 weights, forward, number, hidden, state,
@@ -240,6 +246,9 @@ impl<X: Activations> Block<X> {
                 mixer.apply(normed, pass, state)?
             }
             (Mixer::StateSpace(mixer), Some(LayerState::Recurrent(state))) => {
+                mixer.apply(normed, pass, state)?
+            }
+            (Mixer::ProjectedSpace(mixer), Some(LayerState::Recurrent(state))) => {
                 mixer.apply(normed, pass, state)?
             }
             (Mixer::Scan(mixer), Some(LayerState::Recurrent(state))) => {

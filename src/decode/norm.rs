@@ -10,8 +10,17 @@ pub(super) struct Norm<X: Activations> {
     kind: NormKind,
     epsilon: f32,
     width: usize,
-    weight: Option<X::Vector>,
+    weight: Weight<X>,
     bias: Option<X::Vector>,
+}
+
+/// What normalized runs are multiplied with.
+enum Weight<X: Activations> {
+    None,
+    /// The same for every run.
+    Run(X::Vector),
+    /// Of each run of a row its own.
+    Row(X::Vector),
 }
 
 impl<X: Activations> Norm<X> {
@@ -30,11 +39,29 @@ impl<X: Activations> Norm<X> {
             epsilon: forward.norm_epsilon,
             width,
             weight: if forward.norm_weights {
-                Some(weights.vector(role, layer, width)?)
+                Weight::Run(weights.vector(role, layer, width)?)
             } else {
-                None
+                Weight::None
             },
             bias: weights.bias(role, layer, width)?,
+        })
+    }
+
+    /// The norm of `role` over heads of `width` elements, each with a weight of its own.
+    pub(super) fn load_of_heads(
+        weights: &mut Weights<'_, X>,
+        forward: &ForwardSpec,
+        role: R,
+        layer: Option<u32>,
+        [heads, width]: [usize; 2],
+    ) -> Result<Norm<X>, DecodeError> {
+        let rows = weights.floats(role, layer, &[heads, width])?;
+        Ok(Norm {
+            kind: forward.norm,
+            epsilon: forward.norm_epsilon,
+            width,
+            weight: Weight::Row(weights.own_vector(rows)?),
+            bias: None,
         })
     }
 
@@ -61,8 +88,11 @@ impl<X: Activations> Norm<X> {
             NormKind::Layer => x.centre(self.width)?,
         };
         let mut normed = match &self.weight {
-            Some(weight) => centred.rms_norm(weight, self.epsilon)?,
-            None => centred.plain_norm(self.width, self.epsilon)?,
+            Weight::None => centred.plain_norm(self.width, self.epsilon)?,
+            Weight::Run(weight) => centred.rms_norm(weight, self.epsilon)?,
+            Weight::Row(weight) => centred
+                .plain_norm(self.width, self.epsilon)?
+                .times_vector(weight)?,
         };
         if let Some(bias) = &self.bias {
             normed.add_vector(bias)?;
@@ -95,7 +125,7 @@ mod tests {
             kind,
             epsilon: EPSILON,
             width: WEIGHT.len(),
-            weight: Some(vector(WEIGHT)),
+            weight: Weight::Run(vector(WEIGHT)),
             bias: bias.map(vector),
         };
         let rows = X::from_host(backend, rows.to_vec(), 2 * WEIGHT.len()).unwrap();
@@ -141,6 +171,34 @@ mod tests {
                         assert!(off < 3e-4, "{kind:?}, {bias:?}: {found} for {expected}");
                     }
                 }
+            }
+        }
+    }
+
+    /// The first of two heads has half of the weight of the second.
+    fn of_heads<X: Activations>(backend: &X::Backend, rows: &[f32]) -> Vec<f32> {
+        let row = WEIGHT.map(|weight| weight / 2.0).into_iter().chain(WEIGHT);
+        let norm = Norm::<X> {
+            kind: NormKind::Rms,
+            epsilon: EPSILON,
+            width: WEIGHT.len(),
+            weight: Weight::Row(X::vector(backend, row.collect()).unwrap()),
+            bias: None,
+        };
+        let rows = X::from_host(backend, rows.to_vec(), 2 * WEIGHT.len()).unwrap();
+        norm.apply(rows).unwrap().into_host().unwrap()
+    }
+
+    #[test]
+    fn each_head_may_have_a_weight_of_its_own() {
+        let rows: Vec<f32> = (0..30).map(|i| (i as f32 * 0.7).sin()).collect();
+        let expected = defined(NormKind::Rms, [0.0; 5], &rows);
+        let host = of_heads::<HostActivations>(&(), &rows);
+        let tensors = of_heads::<TensorActivations>(&Device::Cpu, &rows);
+        for found in [host, tensors] {
+            for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let factor = if at % 10 < 5 { 0.5 } else { 1.0 };
+                assert!((f64::from(*found) - factor * expected).abs() < 3e-4, "{at}");
             }
         }
     }

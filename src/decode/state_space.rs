@@ -5,9 +5,10 @@
 
 use super::DecodeError;
 use super::activations::Activations;
-use super::host::{add_scaled, dot, ops};
+use super::host::ops;
 use super::linear::Linear;
-use super::recurrent::{convolve, each_head, row_of};
+use super::matrix_scan::{Columns, MatrixScan, Projected, Sizes};
+use super::recurrent::convolve;
 use super::state::{Pass, RecurrentState};
 use super::weights::Weights;
 use crate::model::{Activation, Recurrent, TensorRole as R};
@@ -18,38 +19,10 @@ pub(super) struct StateSpace<X: Activations> {
     input: Linear<X>,
     kernel: Vec<f32>,
     kernel_bias: Option<Vec<f32>>,
-    /// Added to the time steps, one for each head.
-    dt_bias: Vec<f32>,
-    /// Decay a unit of time, one for each head: negative.
-    a: Vec<f32>,
-    /// What of `x` goes past the state, one for each head.
-    d: Vec<f32>,
+    scan: MatrixScan,
     /// The weights of the gated norm, one row for each group.
     norm: Option<Vec<f32>>,
     output: Linear<X>,
-    sizes: Sizes,
-}
-
-/// Heads, groups of heads that share `B` and `C`, and their widths.
-#[derive(Clone, Copy)]
-struct Sizes {
-    heads: usize,
-    /// Elements of a head.
-    width: usize,
-    groups: usize,
-    /// Elements of `B` and `C`.
-    state: usize,
-}
-
-impl Sizes {
-    fn inner(self) -> usize {
-        self.heads * self.width
-    }
-
-    /// Elements that the convolution runs over.
-    fn channels(self) -> usize {
-        self.inner() + 2 * self.groups * self.state
-    }
 }
 
 impl<X: Activations> StateSpace<X> {
@@ -94,18 +67,20 @@ impl<X: Activations> StateSpace<X> {
             input: Linear::load(weights, R::SsmIn, at, [rows, hidden])?,
             kernel: weights.floats(R::SsmConv1d, at, &[channels, kernel])?,
             kernel_bias: weights.bias_floats(R::SsmConv1d, at, channels)?,
-            dt_bias: weights
-                .bias_floats(R::SsmDt, at, heads)?
-                .unwrap_or_else(|| vec![0.0; heads]),
-            a: weights.named_floats(&a, &[heads, 1])?,
-            d: weights.named_floats(&d, &[heads, 1])?,
+            scan: MatrixScan {
+                sizes,
+                step_bias: weights
+                    .bias_floats(R::SsmDt, at, heads)?
+                    .unwrap_or_else(|| vec![0.0; heads]),
+                decays: weights.named_floats(&a, &[heads, 1])?,
+                skips: weights.named_floats(&d, &[heads, 1])?,
+            },
             norm: if weights.has(R::SsmNorm, at) {
                 Some(weights.floats(R::SsmNorm, at, &[groups, sizes.inner() / groups])?)
             } else {
                 None
             },
             output: Linear::load(weights, R::SsmOut, at, [hidden, sizes.inner()])?,
-            sizes,
         })
     }
 
@@ -115,13 +90,14 @@ impl<X: Activations> StateSpace<X> {
         pass: &Pass<'_, X>,
         recurrent: &mut RecurrentState,
     ) -> Result<X, DecodeError> {
+        let sizes = self.scan.sizes;
         let Sizes {
             heads,
-            width,
             groups,
             state,
-        } = self.sizes;
-        let (tokens, inner, channels) = (x.tokens(), self.sizes.inner(), self.sizes.channels());
+            ..
+        } = sizes;
+        let (inner, channels) = (sizes.inner(), sizes.channels());
         let all = self.input.apply(x)?;
         let gate = all.columns(0..inner)?;
         let mut mixed = all.columns(inner..inner + channels)?.into_host()?;
@@ -135,24 +111,18 @@ impl<X: Activations> StateSpace<X> {
             }
         }
         ops::activate(&mut mixed, Activation::Silu);
-        let of_head = |values: &[f32], head: usize| values.get(head).copied().unwrap_or(0.0);
-        let sizes = [tokens, heads, width];
-        let out = each_head(&mut recurrent.matrix, sizes, |head, token, matrix, out| {
-            let row = row_of(&mixed, token, channels);
-            let part = |from: usize, len: usize| row.get(from..from + len).unwrap_or_default();
-            let dt = of_head(row_of(&steps, token, heads), head) + of_head(&self.dt_bias, head);
-            let (dt, d) = (ops::softplus(dt), of_head(&self.d, head));
-            let decay = (dt * of_head(&self.a, head)).exp();
-            let group = head / (heads / groups);
-            let b = part(inner + group * state, state);
-            let c = part(inner + (groups + group) * state, state);
-            let x = part(head * width, width);
-            for ((matrix, x), out) in matrix.chunks_exact_mut(state).zip(x).zip(out) {
-                ops::scale(matrix, decay);
-                add_scaled(matrix, x * dt, b);
-                *out = dot(matrix, c) + x * d;
-            }
-        });
+        let part = |from: usize| Columns {
+            rows: &mixed,
+            width: channels,
+            from,
+        };
+        let projected = Projected {
+            x: part(0),
+            b: part(inner),
+            c: part(inner + groups * state),
+            steps: &steps,
+        };
+        let out = self.scan.run(&projected, &mut recurrent.matrix);
         let out = X::from_host(pass.backend, out, inner)?;
         let mut out = gate.gate(&out, Activation::Silu)?;
         if let Some(weights) = &self.norm {

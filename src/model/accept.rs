@@ -260,6 +260,11 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
             && header.get(&own("rope.scaling.finetuned")) == Some(&Value::Bool(false));
     let turns = attention().any(|a| a.cache != Cache::Shared) && !without;
     if let Some(head) = attention().map(|a| a.key_dim).max().filter(|_| turns) {
+        // Without heads in the first block none of a head turns, and ggml's loop over the pairs never ends.
+        let heads = own("attention.head_count");
+        if header.first(&heads) == Some(0) {
+            return Err(number(heads, 0, "the heads of the first block"));
+        }
         for key in [ROTATED, WINDOW_ROTATED] {
             let key = own(key);
             match header.count(&key)? {

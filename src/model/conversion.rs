@@ -297,6 +297,11 @@ pub enum Vocabulary {
     TypedByteLevel,
     /// A list of strings of bytes, of which the longest at each place is taken (`rwkv_vocab_v20230424.txt`).
     World,
+    /// Tokens with scores, one a line (`tokenizer.jsonl`), whose sum decides how a text is split.
+    ScoredLines {
+        /// What names of control tokens begin with.
+        control: &'static str,
+    },
 }
 
 /// A transform of the weights of all tensors with these roles.
@@ -309,7 +314,7 @@ pub struct WeightRule {
 }
 
 /// A transform of the weights of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum WeightTransform {
     /// Reorders the rows of each head from two halves to pairs: Transformers rotates element `i` with `i + dim / 2`,
     /// llama.cpp (for architectures of rotary style `NORM`) element `2 i` with `2 i + 1`.
@@ -320,8 +325,8 @@ pub enum WeightTransform {
     RotaryHalves,
     /// The other way round, of the first half of each head.
     RotaryHalvesOfHalf,
-    /// Adds 1: the model multiplies by `1 + weight`, the runtime by the stored weight.
-    AddOne,
+    /// Adds this number: the model multiplies by so much more than the weight, the runtime by the stored weight.
+    Add(f32),
     /// `-exp(x)`: the checkpoint stores the logarithm of a decay.
     NegatedExp,
     /// Reorders the value heads of a delta net. Transformers groups them by the key head that they share; the output

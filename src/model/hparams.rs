@@ -53,7 +53,7 @@ rows! {
   | LongestText          ["model_max_length"]                                       "context_length"
   | Heads                ["num_attention_heads" "n_head" "num_heads" "n_heads"]     "attention.head_count"
   | KvHeads              ["num_key_value_heads" "n_head_kv" "n_kv_heads"]           "attention.head_count_kv"
-  | HeadDim              ["head_dim" "attention_head_dim"]                          "attention.key_length"
+  | HeadDim              ["head_dim" "attention_head_dim" "hidden_size_per_head"]   "attention.key_length"
   | ValueDim             ["v_head_dim"]                                             "attention.value_length"
   | WindowKvHeads        ["num_swa_key_value_heads"]                                "attention.head_count_kv_swa"
   | WindowHeadDim        ["swa_head_dim"]                                           "attention.key_length_swa"

@@ -53,7 +53,10 @@ pub(crate) use lookup::quirks_of;
 pub use lookup::{
     OnlyRuntime, ServedAlone, conversion_of, converted, refusal_of, served_alone, unknown_pass,
 };
-pub use names::{KnownArchitecture, architecture_names, known_architecture, known_architectures};
+pub use names::{
+    KnownArchitecture, architecture_names, known_architecture, known_architectures,
+    refused_architectures,
+};
 pub use packed::{FoldedWeight, Member};
 pub use projector::Projector;
 pub use quirks::{EightyBlocks, GraphOrder, Quirks, TypeQuirks};

@@ -1,6 +1,7 @@
 //! The names of architectures for people: those that are known, and the one nearest to a name that is not.
 
 use super::arch::Arch;
+use super::families::VARIANTS;
 use super::{ModelError, lookup};
 use crate::checkpoint::Checkpoint;
 use crate::nearest::nearest;
@@ -41,6 +42,13 @@ pub fn known_architectures() -> impl Iterator<Item = KnownArchitecture> {
         converts: arch.conversion.is_some(),
         decodes: arch.forward.is_some(),
     })
+}
+
+/// The entries of which no GGUF is made because of llama.cpp, those of variants included: classes of Hugging Face, and why.
+pub fn refused_architectures() -> impl Iterator<Item = (&'static [&'static str], &'static str)> {
+    let variants = VARIANTS.iter().filter_map(|variant| variant.arch.ok());
+    let entries = Arch::all().chain(variants);
+    entries.filter_map(|arch| Some((arch.classes, arch.refusal?)))
 }
 
 /// llama.cpp's names of the known architectures, for a message. Each appears once: llama.cpp runs several entries

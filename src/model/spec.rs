@@ -186,6 +186,8 @@ pub enum RecurrentKind {
     Convolution,
     /// Mamba 2: heads, each with a matrix that decays.
     StateSpace,
+    /// The same, of which time steps and what is added and read are projected from what was convolved, as those of Mamba 1.
+    ProjectedSpace,
     /// Mamba 1: channels, each with a row of numbers that decay on their own.
     Scan,
     /// A gated delta net: matrices that a token corrects.

@@ -116,7 +116,9 @@ pub fn check(
 pub fn refusal(error: &ConvertError) -> Readiness {
     let why = error.to_string();
     match error {
-        ConvertError::NoTokenizer { .. } => Readiness::NoTokenizer(why),
+        ConvertError::NoTokenizer { .. } | ConvertError::NoVocabulary { .. } => {
+            Readiness::NoTokenizer(why)
+        }
         _ => Readiness::Refused(why),
     }
 }

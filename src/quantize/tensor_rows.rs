@@ -145,7 +145,7 @@ impl<'a> TensorRows<'a> {
         self.scale(range_start, values);
         match self.change.value {
             ValueChange::None => {}
-            ValueChange::AddOne => values.iter_mut().for_each(|value| *value += 1.0),
+            ValueChange::Add(more) => values.iter_mut().for_each(|value| *value += more),
             ValueChange::UnitRows => values.chunks_exact_mut(columns).for_each(|row| {
                 let squares = row.iter().map(|x| f64::from(*x).powi(2));
                 let norm = squares.sum::<f64>().sqrt().max(1e-12);

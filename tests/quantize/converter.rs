@@ -11,7 +11,8 @@
 //! through. Configurations of Nomic were read as they are stored, which Transformers 5 does not.
 //! Queries and keys
 //! of Bamba are in the order that computes what Transformers computes: the converter pairs elements of whole heads, and half of
-//! each turns. Decays of selective scans are rounded once, as an exponential in double precision is; PyTorch's is off by one bit
+//! each turns. The heads of PLaMo 2 are one number: on files of the converter, which has none for the first block, llama.cpp's
+//! pass does not end. Decays of selective scans are rounded once, as an exponential in double precision is; PyTorch's is off by one bit
 //! for one number in 255.
 
 use std::fs;
@@ -487,7 +488,7 @@ families! {
     apertus arcee baichuan bamba bert cohere cohere2 deepseek2 deepseek3 deepseek_ocr ernie4_5 ernie4_5_moe exaone exaone4
     falcon_h1 falcon_mamba gemma gemma4 gemma4_dense gemma4_moe gemma4_unified gemma_embedding glm glm4 glm4v gpt_oss gpt_oss_floats
     gptneox granite granitehybrid granitemoe hunyuan_dense hunyuan_moe jamba kimi_linear lfm2moe llama4 mamba mamba2 minicpm
-    minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe
+    minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe plamo2
     qwen2_5_omni qwen2moe qwen2vl qwen3_embedding qwen3_reranker qwen3_reranker_head qwen3vl qwen3vlmoe roberta rwkv7 seed_oss stablelm
     starcoder2 xlm_roberta
 }

@@ -264,6 +264,13 @@ FILES = {"moondream": {"moondream.py": "Tokenizer.from_pretrained('vikhyatk/moon
 
 # Norms that multiply by one more than their weight.
 _ADD_ONE = ("gemma", "gemma2", "gemma3", "qwen3_5", "qwen35moe", "qwen3next", "nemotron")
+# Norms that multiply by that much more than their weight.
+_ADD = {
+    "plamo2": {
+        "pre_mixer_norm.weight": 1.0, "post_mixer_norm.weight": 0.2, "pre_mlp_norm.weight": 1.0,
+        "post_mlp_norm.weight": 5**-1.5, "model.norm.weight": 1.0,
+    },
+}
 
 
 def _values(family, name, shape):
@@ -274,17 +281,19 @@ def _values(family, name, shape):
     noise = np.random.RandomState(zlib.crc32(f"{family} {name}".encode())).standard_normal(shape)
     # Gemma multiplies embeddings by the root of their width; here the last norm makes that good.
     scale = math.sqrt(HIDDEN) if family.startswith("gemma") else 1.0
-    if any(part in name for part in ("norm", ".ln_", ".ln.", "post_ln")) and name.endswith("weight"):
+    is_norm = any(part in name for part in ("norm", ".ln_", ".ln.", "post_ln"))
+    if is_norm and name.endswith("weight") or name.endswith((".q_weight", ".k_weight")):
         centre = scale if name.endswith((".norm.weight", "embedding_norm.weight")) and ".layers." not in name else 1.0
         if family.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
             # Its scores have no factor: these norms keep them as small as others'.
             centre = 0.35
-        if name.endswith(("b_layernorm.weight", "c_layernorm.weight")):
+        if name.endswith(("b_layernorm.weight", "c_layernorm.weight", "B_norm_weight", "C_norm_weight")):
             centre = 0.4
         if name.endswith("post_feedforward_layernorm_2.weight"):
             # A router that decides otherwise should move little.
             centre = 0.5
         less = 1.0 if family in _ADD_ONE and "linear_attn" not in name else 0.0
+        less += sum(part for end, part in _ADD.get(family, {}).items() if name.endswith(end))
         return centre * (1.0 + 0.1 * noise) - less
     if name.endswith(("correct_output_scale", "layer_scalar", "router.scale", "per_expert_scale")):
         return 1.0 + 0.1 * noise

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 import checkpoints
 import dense
+import own
 import rwkv7
 
 COUNT = 16
@@ -283,10 +284,13 @@ def _scaled(model, config):
             layer.mlp.down_proj.weight *= depth
 
 
-def expected(directory):
+def _computed(directory):
+    """The logits that follow token ids, as a function of these."""
     with tempfile.TemporaryDirectory() as scratch:
         config = json.loads((directory / "config.json").read_text())
         source = directory
+        if config["model_type"] == "plamo2":
+            return own.plamo2(directory, config)
         if config["model_type"] in ("qwen2_vl", "qwen2_5_omni", "qwen3_vl", "qwen3_vl_moe"):
             source = _as_plain_qwen(directory, Path(scratch))
         elif config["model_type"] == "glm4v":
@@ -323,12 +327,15 @@ def expected(directory):
         _as_llama_cpp_has_it(model)
     elif directory.name == "baichuan_13b":
         _sloped(model)
-    ids = list(checkpoints.PROMPT)
+    return lambda ids: model(torch.tensor([ids]), use_cache=False).logits[0]
+
+
+def expected(directory):
+    computed, ids = _computed(directory), list(checkpoints.PROMPT)
     with torch.no_grad():
         for _ in range(COUNT):
-            row = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
-            ids.append(int(row.argmax()))
-        logits = torch.log_softmax(model(torch.tensor([ids]), use_cache=False).logits[0].double(), -1)
+            ids.append(int(computed(ids)[-1].argmax()))
+        logits = torch.log_softmax(computed(ids).double(), -1)
     top = logits.topk(2, -1)
     return {
         "greedy": ids[-COUNT:],

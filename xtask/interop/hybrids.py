@@ -1,6 +1,6 @@
 """Small checkpoints of families with recurrent blocks and with experts of their own kinds: see checkpoints.py."""
 import parts
-from parts import HEAD, HEADS, HEAD_NORMS, HIDDEN, TWO, attention, layers_of, mlp, norms, plain
+from parts import GROUPS, HEAD, HEADS, HEAD_NORMS, HIDDEN, TWO, attention, layers_of, mlp, norms, plain
 
 STATE, WIDTH, KERNEL = 64, 64, 4
 INNER = 2 * HIDDEN
@@ -161,6 +161,33 @@ def bamba():
     return config, [(name.replace("model.norm.", "model.final_layernorm."), s) for name, s in tensors]
 
 
+def plamo2():
+    """Every second block attends; the feed-forward stores gate and up together. Norms lie around every mixer and
+    feed-forward."""
+    heads, rank = INNER // HEAD, 64
+    config = plain(
+        "Plamo2ForCausalLM", "plamo2", 3, hidden_size_per_head=HEAD, mamba_d_state=STATE, mamba_d_conv=KERNEL,
+        mamba_num_heads=heads, mamba_step=2, mamba_chunk_size=256, mamba_enabled=True, attention_window_size=2048,
+        full_attention_idx=None, pad_token_id=0,
+    )
+    del config["hidden_act"]
+    attends = [
+        ("mixer.qkv_proj.weight", [(HEADS + 2 * GROUPS) * HEAD, HIDDEN]), ("mixer.q_weight", [HEADS, HEAD]),
+        ("mixer.k_weight", [GROUPS, HEAD]), ("mixer.o_proj.weight", [HIDDEN, HEADS * HEAD]),
+    ]
+    scans = [
+        ("mixer.in_proj.weight", [2 * INNER, HIDDEN]), ("mixer.conv1d.weight", [INNER, 1, KERNEL]),
+        ("mixer.bcdt_proj.weight", [2 * STATE + rank, INNER]), ("mixer.dt_proj.weight", [heads, rank]),
+        ("mixer.dt_bias", [heads]), ("mixer.A_log", [heads]), ("mixer.D", [heads]),
+        ("mixer.B_norm_weight", [STATE]), ("mixer.C_norm_weight", [STATE]), ("mixer.dt_norm_weight", [rank]),
+        ("mixer.out_proj.weight", [HIDDEN, INNER]),
+    ]
+    feed = [("mlp.gate_up_proj.weight", [512, HIDDEN]), ("mlp.down_proj.weight", [HIDDEN, 256])]
+    around = norms("pre_mixer_norm", "post_mixer_norm", "pre_mlp_norm", "post_mlp_norm")
+    tensors = layers_of(config, lambda i: around + (attends if i % 2 else scans) + feed)
+    return config, [(name.replace("model.layers.", "model.layers.layers."), shape) for name, shape in tensors]
+
+
 def lfm2moe():
     """The first block is dense; a correction decides with the scores which experts are taken."""
     types = ["conv", "full_attention", "conv"]
@@ -316,5 +343,5 @@ def rwkv7():
 
 ALL = (
     falcon_h1, granitehybrid, nemotron_h, nemotron_h_moe, mamba2, lfm2moe, mamba, falcon_mamba, jamba, bamba, qwen3next,
-    kimi_linear, rwkv7,
+    kimi_linear, rwkv7, plamo2,
 )

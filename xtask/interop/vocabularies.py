@@ -125,6 +125,42 @@ def _longest(tokens, text):
     return ids
 
 
+_PLAMO = ["<|plamo:unk|>", "<|plamo:bos|>", "<|plamo:eos|>", "<|plamo:pad|>", "<|plamo:op|>"]
+
+
+def _scored(corpus):
+    """Tokens with scores and kinds, as PLaMo stores them: special ones, bytes, and SentencePiece's unigram pieces."""
+    tokens = [[_PLAMO[0], 0.0, "UNKNOWN"]] + [[word, 0.0, "CONTROL"] for word in _PLAMO[1:]]
+    tokens += [[f"<0x{byte:02X}>", 0.0, "BYTE"] for byte in range(256)]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus.splitlines()), model_writer=model, model_type="unigram",
+        vocab_size=SIZE - len(tokens) + len(_SPECIAL), add_dummy_prefix=False, remove_extra_whitespaces=False,
+        normalization_rule_name="identity", num_threads=1, minloglevel=2,
+    )
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    pieces = range(len(_SPECIAL), processor.vocab_size())
+    return tokens + [[processor.id_to_piece(i).replace("▁", " "), round(processor.get_score(i), 4), "NORMAL"] for i in pieces]
+
+
+def _largest_sum(tokens, text):
+    """The ids of `text` with the largest sum of scores; of equal ones the longest first token."""
+    text = text.removeprefix("\ufeff")
+    known = {token: (i, score) for i, (token, score, kind) in enumerate(tokens) if kind != "BYTE"}
+    byte = {token: i for i, (token, _, kind) in enumerate(tokens) if kind == "BYTE"}
+    best = {len(text): (0.0, [])}
+    for at in reversed(range(len(text))):
+        ways = [
+            (best[end][0] + known[text[at:end]][1], -end, [known[text[at:end]][0], *best[end][1]])
+            for end in range(at + 1, len(text) + 1) if text[at:end] in known
+        ]
+        spelled = [byte[f"<0x{b:02X}>"] for b in text[at].encode()]
+        ways.append((best[at + 1][0] - 1000.0, 0, spelled + best[at + 1][1]))
+        score, _, ids = max(ways, key=lambda way: (round(way[0], 4), -way[1]))
+        best[at] = (score, ids)
+    return best[0][1]
+
+
 # How each family's tokenizer is stored, and what it is made with.
 KINDS = {
     "llama": (_byte_level, LLAMA3, True), "mistral": (_converted,),
@@ -155,7 +191,7 @@ KINDS = {
     "baichuan": (_pieces, True), "baichuan_13b": (_pieces, True),
     "mamba": (_byte_level, GPT2, False), "falcon_mamba": (_byte_level, GPT2, False), "jamba": (_pieces, True),
     "bamba": (_byte_level, LLAMA3, True), "qwen3next": (_byte_level, QWEN2, False),
-    "kimi_linear": (_byte_level, QWEN2, False), "rwkv7": (_world,),
+    "kimi_linear": (_byte_level, QWEN2, False), "rwkv7": (_world,), "plamo2": (_scored,),
     "gemma4": (_converted, False), "gemma4_dense": (_converted, False), "gemma4_moe": (_converted, False),
 }
 
@@ -170,7 +206,14 @@ def make(family, directory, corpus):
         (directory / "rwkv_vocab_v20230424.txt").write_text("".join(lines), encoding="utf-8")
         return [_longest(tokens, text) for text in TEXTS]
     config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    if kind is _pieces:
+    if kind is _scored:
+        tokens = _scored(corpus)
+        lines = [json.dumps(token, ensure_ascii=False) for token in tokens]
+        (directory / "tokenizer.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        config |= {"bos_token": _PLAMO[1], "eos_token": _PLAMO[2], "unk_token": _PLAMO[0], "pad_token": _PLAMO[3]}
+        config |= {"tokenizer_class": "Plamo2Tokenizer", "add_bos_token": True, "add_eos_token": False}
+        ids = [_largest_sum(tokens, text) for text in TEXTS]
+    elif kind is _pieces:
         model = _pieces(corpus, *arguments)
         (directory / "tokenizer.model").write_bytes(model)
         config["tokenizer_class"] = "GemmaTokenizer" if family.startswith("gemma") else "LlamaTokenizer"

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use orinplan::model::projector::known_projectors;
-use orinplan::model::{KnownArchitecture, known_architectures};
+use orinplan::model::{KnownArchitecture, known_architectures, refused_architectures};
 use serde_json::Value;
 
 use crate::interop::{embeddings, images};
@@ -130,7 +130,28 @@ fn table() -> anyhow::Result<String> {
         )
     });
     let lines: String = lines.collect();
-    Ok([HEAD, &lines, &projectors(&checked), &coverage(&rows)?].concat())
+    Ok([
+        HEAD,
+        &lines,
+        &refused(),
+        &projectors(&checked),
+        &coverage(&rows)?,
+    ]
+    .concat())
+}
+
+/// Of which classes no GGUF is made, and why.
+fn refused() -> String {
+    let line = |(classes, why): (&[&str], &str)| format!("- {}: {why}.\n", classes.join(", "));
+    let lines: String = refused_architectures().map(line).collect();
+    format!(
+        "
+## No GGUF
+
+Models that llama.cpp does not load or computes otherwise are planned for other runtimes, and no GGUF is made of them.
+
+{lines}"
+    )
 }
 
 /// The projectors of models that are no wrappers of text models of any architecture, with what they were checked against.

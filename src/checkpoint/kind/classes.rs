@@ -220,7 +220,6 @@ const DIFFUSION: NamedKind = NamedKind {
 const RECURRENT: NamedKind = NamedKind {
     names: &[
         "minimax",
-        "plamo2",
         "recurrent_gemma",
         "rwkv",
         "rwkv5",

@@ -8,6 +8,7 @@ mod byte_level;
 mod json;
 mod pieces;
 mod pre;
+mod scored_lines;
 mod sentencepiece;
 mod special;
 mod template;
@@ -72,6 +73,10 @@ pub(super) fn add(
     let size = vocab_size(source)?;
     if vocabulary == Vocabulary::World {
         return world::add(pairs, directory, size);
+    }
+    if let Vocabulary::ScoredLines { control } = vocabulary {
+        let further = conversion.special_tokens;
+        return scored_lines::add(pairs, directory, size, control, further);
     }
     let tokenizer_config = object_beside(directory, "tokenizer_config.json")?.unwrap_or_default();
     let stated = |key: &str| tokenizer_config.get(key);

@@ -121,7 +121,7 @@ pub(super) fn add_flag(pairs: &mut Pairs, kind: &str, flag: bool) {
 }
 
 /// A token's text, written as such or as an object.
-fn content(token: &Json) -> Option<&str> {
+pub(super) fn content(token: &Json) -> Option<&str> {
     match token {
         Json::String(text) => Some(text),
         other => other.get("content")?.as_str(),

@@ -25,27 +25,27 @@ const TEMPLATE: &str = "rwkv-world";
 
 /// Sets every key of the vocabulary in `directory`, of `size` tokens.
 pub(super) fn add(pairs: &mut Pairs, directory: &Path, size: u32) -> Result<(), ConvertError> {
-    let path = beside(directory, FILE).ok_or_else(|| ConvertError::NoWorld {
+    let path = beside(directory, FILE).ok_or_else(|| ConvertError::NoVocabulary {
         place: directory.to_owned(),
+        file: FILE,
     })?;
     let text = input::read_text(&path, LIMIT)?;
+    let bad_line = |line: usize| ConvertError::VocabularyLine {
+        path: path.clone(),
+        line,
+        expected: "an id, a quoted token and its length",
+    };
     let (mut texts, mut types) = (StringList::default(), Vec::new());
     texts.push("<s>");
     types.push(TokenType::Control as i32);
     for (index, line) in text.lines().enumerate() {
-        let token = of_line(line).ok_or_else(|| ConvertError::WorldLine {
-            path: path.clone(),
-            line: index + 1,
-        })?;
+        let token = of_line(line).ok_or_else(|| bad_line(index + 1))?;
         texts.push(&shown(&token));
         types.push(TokenType::Normal as i32);
     }
     let found = types.len() as u64;
     if found > u64::from(size) || u64::from(size) > VOCAB_LIMIT {
-        return Err(ConvertError::WorldLine {
-            path,
-            line: size as usize,
-        });
+        return Err(bad_line(size as usize));
     }
     for id in types.len()..size as usize {
         texts.push(&format!("[PAD{id}]"));

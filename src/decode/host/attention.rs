@@ -217,7 +217,11 @@ mod tests {
             (Some(4), Some(8), 7, 5..8),
             (Some(4), Some(8), 0, 0..3),
         ] {
-            let found = Visible { window, end }.of(position);
+            let past = window.map(|tokens| Window {
+                tokens,
+                is_chunk: false,
+            });
+            let found = Visible { window: past, end }.of(position);
             assert_eq!(found, expected, "{window:?} {end:?} {position}");
         }
     }

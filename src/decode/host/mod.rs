@@ -16,7 +16,7 @@ pub(super) use parallel::parallel_chunks;
 pub use parallel::threads;
 
 use super::DecodeError;
-use super::activations::{Activations, AttentionLayout, ScoreTransform, Window};
+use super::activations::{Activations, AttentionLayout, ScoreTransform};
 use super::buffer::Buffer;
 use super::rope::Angles;
 use crate::dtype::Dtype;

@@ -1,7 +1,8 @@
 //! The tokenizer of a checkpoint: text to token ids and back, and the chat template that comes with it.
 //!
-//! Four kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, SentencePiece's pieces by
-//! merges (`gemma4`), SentencePiece's BPE by scores (`llama`), and the longest of a list of byte strings (`rwkv`). That of a Hugging Face checkpoint is the one that conversion puts
+//! Five kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, SentencePiece's pieces by
+//! merges (`gemma4`), SentencePiece's BPE by scores (`llama`), the longest of a list of byte strings (`rwkv`), and tokens whose
+//! scores have the largest sum (`plamo2`). That of a Hugging Face checkpoint is the one that conversion puts
 //! into its GGUF. Must not: read files beside a GGUF.
 //!
 //! Source: `llama-vocab.cpp` of llama.cpp.
@@ -9,6 +10,7 @@
 mod bytes;
 mod longest;
 mod merge;
+mod scored;
 mod special;
 mod split;
 
@@ -21,11 +23,12 @@ use crate::convert;
 use crate::gguf::{self, Metadata, Value};
 use crate::model::ModelSpec;
 use crate::model::tokenizers::{
-    BYTE_LEVEL, MERGED_PIECES, PreTokenizer, SENTENCEPIECE, UNKNOWN_SPLIT, WORLD,
+    BYTE_LEVEL, MERGED_PIECES, PreTokenizer, SCORED_LINES, SENTENCEPIECE, UNKNOWN_SPLIT, WORLD,
 };
 
 use super::DecodeError;
 use longest::Longest;
+use scored::Scored;
 use special::Special;
 use split::Splitter;
 
@@ -102,6 +105,8 @@ enum Algorithm {
     },
     /// RWKV's World: the longest byte string at each place.
     Longest(Longest),
+    /// The tokens with the largest sum of scores.
+    LargestSum(Scored),
 }
 
 impl Tokenizer {
@@ -162,6 +167,11 @@ impl Tokenizer {
                 (algorithm, true)
             }
             (WORLD, _) => (Algorithm::Longest(Longest::new(&texts)), false),
+            (SCORED_LINES, _) => {
+                let scores = source.scores(texts.len())?;
+                let scored = Scored::new(&texts, &kinds, &scores);
+                (Algorithm::LargestSum(scored), false)
+            }
             (kind, _) => {
                 return Err(DecodeError::TokenizerKind {
                     kind: kind.to_owned(),
@@ -306,6 +316,18 @@ impl Tokenizer {
                     }
                 }
             }
+            Algorithm::LargestSum(scored) => {
+                for token in scored.split(part) {
+                    match token {
+                        Ok(id) => out.push(id),
+                        Err(c) => {
+                            out.extend(c.encode_utf8(&mut [0; 4]).bytes().filter_map(|byte| {
+                                self.ids.get(&format!("<0x{byte:02X}>")).copied()
+                            }))
+                        }
+                    }
+                }
+            }
             Algorithm::SentencePieceBpe {
                 scores,
                 leading_blank,
@@ -354,6 +376,7 @@ impl Tokenizer {
             (_, Algorithm::Longest(_)) => longest::unescaped(text),
             (TokenKind::Byte, _) => bytes::of_name(text).into_iter().collect(),
             (TokenKind::UserDefined, Algorithm::ByteLevelBpe { .. }) => text.clone().into_bytes(),
+            (_, Algorithm::LargestSum(_)) => text.clone().into_bytes(),
             (_, Algorithm::ByteLevelBpe { .. }) => bytes::from_chars(text),
             (_, Algorithm::SentencePieceBpe { .. } | Algorithm::MergedPieces { .. }) => {
                 text.replace(BLANK, " ").into_bytes()

@@ -67,6 +67,10 @@ pub enum AcceptError {
     )]
     SameToken { text: String },
     #[error(
+        "no token of kind 6 (a byte) is `<0x{byte:02X}>`, but llama.cpp requires one for each byte; convert the original checkpoint again with a current converter"
+    )]
+    NoByte { byte: u8 },
+    #[error(
         "tensor `{tensor}` is {}, but llama.cpp only computes with it in {expected}; convert the original checkpoint again with a current converter",
         found.name()
     )]

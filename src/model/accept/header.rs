@@ -97,6 +97,36 @@ impl<'a> TypedHeader<'a> {
         .unwrap_or(0)
     }
 
+    /// The first number of `key`, which may be one number or one for each block.
+    pub(super) fn first(&self, key: &str) -> Option<u64> {
+        match self.get(key)? {
+            Value::Array(values) => values.first().and_then(Value::as_u64),
+            Value::I32s(values) => values.first().and_then(|n| u64::try_from(*n).ok()),
+            value => value.as_u64(),
+        }
+    }
+
+    /// The whole numbers of an array, in memory or in the file; none if the file is needed and not at hand.
+    pub(super) fn integers(&self, key: &str) -> Result<Vec<i64>, AcceptError> {
+        let whole = |value: &Value| match value {
+            Value::I32(number) => i64::from(*number),
+            other => other
+                .as_u64()
+                .and_then(|n| i64::try_from(n).ok())
+                .unwrap_or(0),
+        };
+        Ok(match (self.get(key), self.file) {
+            (Some(Value::I32s(values)), _) => values.iter().copied().map(i64::from).collect(),
+            (Some(Value::Array(values)), _) => values.iter().map(whole).collect(),
+            (Some(value @ Value::Located { .. }), Some(file)) => {
+                let elements = gguf::elements(file, value).map_err(unreadable)?;
+                let all: Result<Vec<Value>, _> = elements.collect();
+                all.map_err(unreadable)?.iter().map(whole).collect()
+            }
+            _ => Vec::new(),
+        })
+    }
+
     /// The length of the array at `key`, whose elements must be of one of the types `of`.
     pub(super) fn list(
         &self,

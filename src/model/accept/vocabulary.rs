@@ -9,7 +9,7 @@ use super::AcceptError;
 use super::header::{TypedHeader, missing, wrong};
 use crate::gguf::{Value, ValueType};
 use crate::model::families::tokenizers::{
-    self, BYTE_PAIRS, KNOWN_SPLITS, MERGED_PIECES, TOKENIZERS,
+    self, BYTE_PAIRS, KNOWN_SPLITS, MERGED_PIECES, SCORED_LINES, TOKENIZERS,
 };
 use crate::model::loader::ValueForm;
 
@@ -45,6 +45,7 @@ const FLAGS: &[&str] = &[
 ];
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
+const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
 const PRE: &str = "tokenizer.ggml.pre";
 const MERGES: &str = "tokenizer.ggml.merges";
 
@@ -100,7 +101,36 @@ pub(super) fn check(
     let suppressed = "tokenizer.ggml.suppress_tokens";
     header.list(suppressed, &[integers], "an array of i32")?;
     equal(tokens)?;
-    check_distinct(header)
+    check_distinct(header)?;
+    if kind == SCORED_LINES {
+        check_bytes(header)?;
+    }
+    Ok(())
+}
+
+/// Checks that each byte has a token of its kind, other than the first token.
+fn check_bytes(header: &TypedHeader<'_>) -> Result<(), AcceptError> {
+    const KIND: i64 = 6;
+    let mut found = [false; 256];
+    let kinds = header.integers(TOKEN_TYPE)?;
+    // Without the file at hand long lists are not checked.
+    let is_located = matches!(header.get(TOKENS), Some(Value::Located { .. }));
+    if is_located && header.file.is_none() {
+        return Ok(());
+    }
+    for (text, kind) in header.texts(TOKENS)?.zip(kinds).skip(1) {
+        let text = text?;
+        let digits = text.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
+        let byte = digits.filter(|digits| digits.len() == 2);
+        let byte = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let (Some(byte), KIND) = (byte, kind) {
+            found[usize::from(byte)] = true;
+        }
+    }
+    match (0u8..=255).zip(found).find(|(_, found)| !found) {
+        Some((byte, _)) => Err(AcceptError::NoByte { byte }),
+        None => Ok(()),
+    }
 }
 
 fn merges(header: &TypedHeader<'_>, kind: &str) -> Result<(), AcceptError> {

@@ -86,5 +86,5 @@ pub(super) const SHIFTED_NORMS: WeightRule = WeightRule {
         R::FfnNorm,
         R::FfnPostNorm,
     ],
-    transform: WeightTransform::AddOne,
+    transform: WeightTransform::Add(1.0),
 };

@@ -24,7 +24,7 @@ block_multiple_of decoder_sparse_step final_logit_softcapping layer_norm_epsilon
 norm_eps norm_epsilon norm_topk_prob original_max_position_embeddings partial_rotary_factor query_pre_attn_scalar rms_norm_eps rope_local_base_freq
 rope_parameters rope_theta tie_word_embeddings use_bias use_conv_bias""".split())
 # Their classes stand beside published weights; all of them inherit this from `PretrainedConfig`.
-REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["exaone", "minicpm", "minicpm3", "nomic_bert"]}
+REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["exaone", "minicpm", "minicpm3", "nomic_bert", "plamo2"]}
 REMOTE["baichuan"] = {"tie_word_embeddings": False}  # its own class says so
 REMOTE["DeepseekOCR"] = {"rms_norm_eps": 1e-06, "tie_word_embeddings": False}
 REMOTE["rwkv7"] = {"tie_word_embeddings": False}

@@ -44,6 +44,7 @@ mod olmo;
 mod phi2;
 mod phi4_multimodal;
 mod phimoe;
+mod plamo2;
 mod qwen;
 mod qwen_next;
 mod rwkv7;
@@ -128,6 +129,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &mamba::MAMBA,
     &mamba::FALCON_MAMBA,
     &jamba::JAMBA,
+    &plamo2::PLAMO2,
     &kimi_linear::KIMI_LINEAR,
     &rwkv7::RWKV7,
     &glm::GLM,

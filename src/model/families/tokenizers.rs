@@ -28,6 +28,9 @@ pub const WORD_PIECE: &str = "bert";
 /// `tokenizer.ggml.model` of a list of byte strings, of which the longest counts.
 pub const WORLD: &str = "rwkv";
 
+/// `tokenizer.ggml.model` of tokens with scores, of which those with the largest sum count.
+pub const SCORED_LINES: &str = "plamo2";
+
 /// `tokenizer.ggml.model` of a file that holds no tokenizer.
 const NO_TOKENIZER: [&str; 2] = ["none", "no_vocab"];
 
@@ -45,7 +48,7 @@ pub(in crate::model) const TOKENIZERS: &[&str] = &[
     WORD_PIECE,
     UNIGRAM,
     WORLD,
-    "plamo2",
+    SCORED_LINES,
     MERGED_PIECES,
     "hybriddna",
     "whitespace",

@@ -138,7 +138,10 @@ impl Remote<'_> {
         // Where states are, for scans also those of the pass alone.
         let mixers = self.part.layers_of(self.model).iter();
         let kinds = mixers.filter_map(|layer| Some(layer.mixer.recurrent.as_ref()?.kind));
-        let is_scan = |kind| matches!(kind, RecurrentKind::Scan | RecurrentKind::StateSpace);
+        let is_scan = |kind| {
+            use RecurrentKind::{ProjectedSpace, Scan, StateSpace};
+            matches!(kind, Scan | StateSpace | ProjectedSpace)
+        };
         let places = kinds.map(|kind| 1 + u64::from(is_scan(kind))).max();
         to += places.unwrap_or(0) * (SET + self.settings.sequences().saturating_mul(4));
         for window in [None, Some(())] {

@@ -20,7 +20,7 @@ impl Gate {
     fn of(recurrent: &Recurrent) -> Option<Gate> {
         let channels = recurrent.conv_elements / SCAN_WINDOW;
         let width = match recurrent.kind {
-            RecurrentKind::Scan => channels,
+            RecurrentKind::Scan | RecurrentKind::ProjectedSpace => channels,
             RecurrentKind::StateSpace => recurrent.inner.saturating_sub(channels),
             _ => return None,
         };

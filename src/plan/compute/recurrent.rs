@@ -18,6 +18,7 @@ impl Builder<'_> {
         let mixed = match recurrent.kind {
             RecurrentKind::Convolution => self.short_convolution(recurrent, normed),
             RecurrentKind::StateSpace => self.state_space(recurrent, channels, normed),
+            RecurrentKind::ProjectedSpace => self.projected_space(recurrent, channels, normed),
             RecurrentKind::Scan => self.selective_scan(recurrent, channels, normed),
             RecurrentKind::DeltaNet => self.delta_net(recurrent, channels, normed),
             RecurrentKind::TimeMix => self.time_mix(recurrent, normed),
@@ -110,12 +111,7 @@ impl Builder<'_> {
         let signal = self.graph.slice(inner, projected);
         let convolved = self.convolve(recurrent, channels, window, signal);
         let convolved = self.graph.in_place(&[convolved]);
-        let steps = |role| {
-            let mut tensors = self.model.tensors.iter();
-            let weight = tensors.find(|t| t.role == role && t.is_weight());
-            weight.map_or(0, |weight| weight.row())
-        };
-        let rank = self.each_token(steps(TensorRole::SsmDt));
+        let rank = self.each_token(self.step_sizes()[1]);
         let parts = recurrent.state_elements / channels.max(1);
         let parts = self
             .each_token(parts.saturating_mul(2))
@@ -135,6 +131,56 @@ impl Builder<'_> {
         let result = self.graph.in_place(&[skipped, result]);
         let gate = self.gate(inner, projected);
         self.graph.own(inner, &[gate, result])
+    }
+
+    /// Rows and columns of the projection that time steps come from.
+    fn step_sizes(&self) -> [u64; 2] {
+        let mut tensors = self.model.tensors.iter();
+        let weight = tensors.find(|t| t.role == TensorRole::SsmDt && t.is_weight());
+        weight.map_or([0, 0], |t| [t.elements() / t.row().max(1), t.row()])
+    }
+
+    /// Mamba 2 whose time steps, `B` and `C` are projected from what the convolution wrote, and normed. Gate and input lie head
+    /// by head in one projection.
+    fn projected_space(&mut self, recurrent: &Recurrent, channels: u64, normed: Id) -> Id {
+        let inner = self.each_token(channels);
+        let state = self.each_sequence(recurrent.state_elements);
+        let window = self
+            .graph
+            .own(self.each_sequence(recurrent.conv_elements), &[]);
+        let both = self.each_token(recurrent.inner);
+        let product = self.graph.own(both, &[normed]);
+        let projected = self.graph.own(both, &[product]);
+        let part = self.graph.slice(inner, projected);
+        let signal = self.graph.own(inner, &[part]);
+        let signal = self.graph.reshape(signal);
+        let convolved = self.convolve(recurrent, channels, window, signal);
+        let convolved = self.graph.in_place(&[convolved]);
+        let [heads, rank] = self.step_sizes();
+        let [each, rank] =
+            [recurrent.state_elements / channels.max(1), rank].map(|n| self.each_token(n));
+        let all = each.saturating_mul(2).saturating_add(rank);
+        let parts = self.graph.own(all, &[convolved]);
+        let steps = self.normed_part(rank, parts);
+        let steps = self.graph.own(self.each_token(heads), &[steps]);
+        let steps = self.graph.in_place(&[steps]);
+        let [b, c] = [each, each].map(|bytes| self.normed_part(bytes, parts));
+        let scanned = self
+            .graph
+            .own(inner.saturating_add(state), &[convolved, steps, b, c]);
+        let new = self.graph.slice(state, scanned);
+        self.graph.store(&[new]);
+        let gate = self.gate(inner, projected);
+        let result = self.graph.slice(inner, scanned);
+        let skipped = self.graph.own(inner, &[convolved]);
+        let result = self.graph.in_place(&[skipped, result]);
+        self.graph.own(inner, &[gate, result])
+    }
+
+    /// A norm of some columns of `parts`.
+    fn normed_part(&mut self, bytes: u64, parts: Id) -> Id {
+        let part = self.graph.slice(bytes, parts);
+        self.graph.own(bytes, &[part])
     }
 
     /// RWKV 7: six mixtures with the token before, projected one by one, and a matrix for each head.

@@ -242,6 +242,64 @@ fn hybrids_state_their_state_and_their_recurrent_blocks() {
     assert_eq!(told(&flagged), None);
 }
 
+/// llama.cpp takes from the first block how much of a head turns, and its pass does not end if that is nothing.
+#[test]
+fn plamo_2_states_heads_for_its_first_block() {
+    let config = json!({"hidden_size_per_head": 16, "head_dim": null, "mamba_d_state": 16, "mamba_d_conv": 4,
+        "mamba_num_heads": 8, "mamba_step": 2, "tie_word_embeddings": true});
+    let keys = json!({"ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16, "ssm.time_step_rank": 8,
+        "ssm.group_count": 0, "attention.head_count_kv": [0, 2]});
+    let file = file("plamo2", "Plamo2ForCausalLM", config, keys);
+    needs(
+        &file,
+        &["plamo2.ssm.group_count", "plamo2.ssm.time_step_rank"],
+        &[
+            "blk.0.ssm_dt.bias",
+            "blk.0.ssm_b_norm",
+            "blk.0.post_ffw_norm",
+            "blk.1.attn_q_norm.weight",
+            "blk.1.attn_qkv.weight",
+        ],
+    );
+    let heads = |counts: [u32; 2]| Value::Array(counts.map(Value::U32).to_vec());
+    let key = "plamo2.attention.head_count";
+    let mut both = file.clone();
+    set(&mut both, key, heads([4, 4]));
+    assert_eq!(told(&both), None);
+    let none = |file: &mut Checkpoint| set(file, key, heads([0, 4]));
+    refuses(&file, none, "the heads of the first block");
+    let groups = |file: &mut Checkpoint| set(file, "plamo2.ssm.group_count", Value::U32(1));
+    refuses(&file, groups, "ssm.group_count");
+    // Its tokenizer spells what begins no token.
+    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+    let tokens: Vec<String> = std::iter::once("a".to_owned()).chain(bytes).collect();
+    let rows = tokens.len() as u64;
+    let mut spelling = file.clone();
+    for tensor in spelling.tensors.iter_mut() {
+        if tensor.name == "token_embd.weight" {
+            *tensor = self::tensor(&tensor.name, &[rows, 64], Dtype::F32);
+        }
+    }
+    let kinds =
+        |kind: i32| Value::I32s((0..rows).map(|id| if id == 0 { 1 } else { kind }).collect());
+    let words = [("model", "plamo2"), ("pre", "default")];
+    for (key, word) in words {
+        let word = Value::String(word.to_owned());
+        set(&mut spelling, &format!("tokenizer.ggml.{key}"), word);
+    }
+    let tokens = Value::Strings(tokens.into_iter().collect());
+    set(&mut spelling, "tokenizer.ggml.tokens", tokens);
+    set(&mut spelling, "tokenizer.ggml.token_type", kinds(6));
+    assert_eq!(told(&spelling), None);
+    let plain = |file: &mut Checkpoint| set(file, "tokenizer.ggml.token_type", kinds(1));
+    refuses(&spelling, plain, "`<0x00>`");
+    refuses(
+        &spelling,
+        |file| remove(file, "tokenizer.ggml.token_type"),
+        "`<0x00>`",
+    );
+}
+
 #[test]
 fn latent_attention_states_its_latents() {
     let config = json!({"head_dim": null, "num_key_value_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 32,

@@ -107,7 +107,10 @@ pub(crate) fn elements(tensors: &[StoredTensor]) -> u64 {
 /// that need none.
 pub(crate) fn caches(model: &ModelSpec) -> String {
     let of = |layer: &model::Layer| {
-        let a = layer.mixer.attention.as_ref().unwrap();
+        let Some(a) = &layer.mixer.attention else {
+            let state = layer.mixer.recurrent.as_ref().unwrap();
+            return format!("{}+{} kept", state.conv_elements, state.state_elements);
+        };
         let window = a.window.map_or(String::new(), |w| format!(" w{w}"));
         let shared = match a.cache {
             Cache::Own => "",

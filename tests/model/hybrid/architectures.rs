@@ -132,6 +132,8 @@ pub(super) fn check(case: &Case) {
 /// Matrices that conversion keeps in F32 and quantization leaves alone; vectors are F32 anyway.
 fn assert_small_tensors_stay_f32(name: &str, model: &ModelSpec) {
     const KEPT: &[&str] = &[
+        ".attn_q_norm.weight",
+        ".attn_k_norm.weight",
         ".ssm_conv1d.weight",
         ".ssm_conv1d_q.weight",
         ".time_mix_w1.weight",

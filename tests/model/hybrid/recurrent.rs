@@ -1,4 +1,4 @@
-//! Mamba 1, Falcon-Mamba, Jamba, Bamba, Kimi-Linear and RWKV 7 by the configurations of published models. Numbers of parameters are
+//! Mamba 1, Falcon-Mamba, Jamba, Bamba, PLaMo 2, Kimi-Linear and RWKV 7 by the configurations of published models. Numbers of parameters are
 //! also counted by hand from the shapes of the classes.
 
 use orinplan::model::{FeedForward, ModelError, RecurrentKind};
@@ -145,6 +145,89 @@ fn bamba_of_9_billion() {
     });
 }
 
+fn plamo() -> Json {
+    json!({
+        "architectures": ["Plamo2ForCausalLM"], "model_type": "plamo2", "hidden_size": 2048, "intermediate_size": 8192,
+        "hidden_size_per_head": 128, "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 1,
+        "mamba_d_state": 64, "mamba_d_conv": 4, "mamba_num_heads": 32, "mamba_step": 2, "mamba_enabled": true,
+        "max_position_embeddings": 10_485_760, "attention_window_size": 2048, "full_attention_idx": null,
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": true, "vocab_size": 100_000,
+    })
+}
+
+/// Every second block keeps three columns of 32 heads of 128, and a matrix of 128 x 64 for each of them.
+#[test]
+fn plamo_2_of_1_billion() {
+    let attending: Vec<u32> = (0..8).map(|n| 2 * n + 1).collect();
+    check(&Case {
+        name: "plamo-2-1b",
+        config: plamo(),
+        architecture: "plamo2",
+        gguf: vec![
+            ("block_count", one(16)),
+            ("embedding_length", one(2048)),
+            ("feed_forward_length", one(8192)),
+            ("attention.head_count", one(16)),
+            ("attention.head_count_kv", at(16, &attending, 1)),
+            ("attention.key_length", one(128)),
+            ("attention.value_length", one(128)),
+            ("ssm.conv_kernel", one(4)),
+            ("ssm.inner_size", one(4096)),
+            ("ssm.state_size", one(64)),
+            ("ssm.time_step_rank", one(32)),
+            ("ssm.group_count", one(0)),
+        ],
+        parameters: 1_291_441_920,
+        attention: 8,
+        recurrent: 8,
+        state: (12_288, 262_144),
+        state_bytes: 8 * 4 * (12_288 + 262_144),
+        token_bytes: 8 * 2 * 2 * 128,
+    });
+}
+
+/// Of every three blocks the second attends; where there are fewer than half of that, the last.
+#[test]
+fn a_plamo_attends_in_the_middle_of_its_step() {
+    for (step, blocks, attending) in [
+        (3, 7, &[1, 4][..]),
+        (2, 1, &[0]),
+        (16, 8, &[7]),
+        (4, 3, &[2]),
+    ] {
+        let mut config = plamo();
+        config["mamba_step"] = json!(step);
+        config["num_hidden_layers"] = json!(blocks);
+        let layers = read_config(&config).unwrap().layers;
+        let attends = layers.iter().enumerate();
+        let attends = attends.filter(|(_, layer)| layer.mixer.attention.is_some());
+        let found: Vec<usize> = attends.map(|(block, _)| block).collect();
+        assert_eq!(found, attending, "{step}");
+    }
+}
+
+/// A GGUF knows one window and one base for all blocks.
+#[test]
+fn windows_and_bases_of_a_plamo_that_a_gguf_loses_are_told() {
+    let mut config = plamo();
+    let lost = |config: &Json| {
+        let lost = orinplan::convert::lost_window(&read_config(config).unwrap());
+        lost.map(|lost| lost.to_string())
+    };
+    let told = lost(&config).unwrap();
+    assert!(told.contains("`attention_window_size` of 2048"), "{told}");
+    config["rope_theta"] = json!(1_000_000);
+    config["rope_local_theta"] = json!(10_000);
+    let error = read_config(&config).unwrap_err();
+    assert!(
+        error.to_string().contains("`rope_local_theta` is 10000"),
+        "{error}"
+    );
+    let attending: Vec<u32> = (0..8).map(|n| 2 * n + 1).collect();
+    config["full_attention_idx"] = json!(attending);
+    assert_eq!(lost(&config), None);
+}
+
 /// Its delta nets keep three columns of 3 x 4096 channels and 32 squares of 128; its attention one latent of 512 + 64.
 fn kimi_linear() -> Json {
     let attending = [4, 8, 12, 16, 20, 24, 27];
@@ -205,7 +288,10 @@ fn kimi_linear_of_48_billion() {
 
 #[test]
 fn what_no_runtime_computes_is_refused_by_name() {
-    let cases: [(Json, &str, Json); 9] = [
+    let cases: [(Json, &str, Json); 12] = [
+        (plamo(), "mamba_enabled", json!(false)),
+        (plamo(), "mamba_step", json!(1)),
+        (plamo(), "mamba_step", json!(null)),
         (kimi_linear(), "mla_use_nope", json!(false)),
         (kimi_linear(), "q_lora_rank", json!(512)),
         (kimi_linear(), "moe_layer_freq", json!(2)),
@@ -229,7 +315,10 @@ fn what_no_runtime_computes_is_refused_by_name() {
         let error = read_config(&config).unwrap_err();
         let named = matches!(
             &error,
-            ModelError::Unsupported { .. } | ModelError::Contradiction { .. }
+            ModelError::Unsupported { .. }
+                | ModelError::Contradiction { .. }
+                | ModelError::BadValue { .. }
+                | ModelError::MissingKey { .. }
         );
         assert!(named && error.to_string().contains(key), "{error}");
     }
