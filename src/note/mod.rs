@@ -60,6 +60,17 @@ pub enum Note {
         /// The first release without that limit; `None` if none is known.
         lifted: Option<L4tRelease>,
     },
+    /// The driver of this system grants one allocation of this size on some boards, and refused it on others.
+    AllocationRisk {
+        /// The largest allocation of the plan.
+        largest: Bytes,
+        /// The smallest that was refused.
+        refused: Bytes,
+        /// The board's L4T release.
+        release: L4tRelease,
+        /// The first release without that trouble; `None` if none is known.
+        lifted: Option<L4tRelease>,
+    },
     /// There may be too little memory in one piece for the largest allocation, although there is enough in all.
     Contiguity {
         /// The largest allocation of the plan.
@@ -138,6 +149,24 @@ pub enum Note {
         runtime: String,
         /// The runtime of the calibration.
         measured: String,
+    },
+    /// A power limit was asked for, and no power can be predicted.
+    EnergyUnknown {
+        /// The device.
+        device: String,
+        /// Whether that is because the processors compute.
+        on_processors: bool,
+    },
+    /// The board's system is older than the power mode.
+    ModeUnavailable {
+        /// The mode.
+        mode: String,
+        /// The board's release.
+        release: L4tRelease,
+        /// The first release with the mode.
+        since: L4tRelease,
+        /// The modes that the board has.
+        modes: Vec<String>,
     },
     /// The rates are corrected by runs that were measured on this device.
     Learned {
@@ -281,6 +310,7 @@ impl Note {
             Note::Fp8StorageOnly => "fp8_storage_only",
             Note::Kv(_) => "kv_type_impossible",
             Note::Allocation { .. } => "large_allocation",
+            Note::AllocationRisk { .. } => "allocation_may_fail",
             Note::Contiguity { .. } => "contiguity",
             Note::ChatTemplate { .. } => "chat_template",
             Note::Tight { .. } => "tight",
@@ -296,6 +326,8 @@ impl Note {
             Note::SpeedUnknown { .. } => "speed_unknown",
             Note::FormatUnmeasured { .. } => "format_unmeasured",
             Note::OtherKernels { .. } => "other_kernels",
+            Note::EnergyUnknown { .. } => "energy_unknown",
+            Note::ModeUnavailable { .. } => "power_mode_unavailable",
             Note::Learned { .. } => "learned_from_runs",
             Note::Pool { .. } => "memory_pool",
             Note::DoubleQuantization { .. } => "double_quantization",
@@ -331,6 +363,9 @@ impl Note {
         match self {
             Note::Kv(_)
             | Note::Allocation { .. }
+            | Note::AllocationRisk { .. }
+            | Note::EnergyUnknown { .. }
+            | Note::ModeUnavailable { .. }
             | Note::Contiguity { .. }
             | Note::ShortSequences { .. }
             | Note::Tight { .. }

@@ -35,6 +35,15 @@ impl Note {
                 "update to {}: L4T {release} refuses one allocation of {largest}; it grants at most {limit}",
                 lifted.shortest()
             ),
+            Note::AllocationRisk { largest, refused, release, lifted } => {
+                let update = match lifted {
+                    Some(lifted) => format!("update to {}, or ", lifted.shortest()),
+                    None => String::new(),
+                };
+                format!(
+                    "may fail: under L4T {release} some boards refused single allocations from {refused} on, and this needs one of {largest}: {update}reboot before it loads"
+                )
+            }
             Note::Contiguity { largest, limit, now: true } => format!(
                 "one allocation of {largest} needs free memory; {limit} are free, the rest is page cache: before loading, run sync; echo 3 | sudo tee /proc/sys/vm/drop_caches; echo 1 | sudo tee /proc/sys/vm/compact_memory"
             ),
@@ -96,6 +105,18 @@ impl Note {
             Note::OtherKernels { runtime, measured } => {
                 format!("{runtime} may be up to twice as fast or as slow: this machine was measured with {measured}; `orinplan validate --save-calibration` narrows that")
             }
+            Note::EnergyUnknown { device, on_processors } => {
+                let why = match on_processors {
+                    true => "no source measured the power of a model on the processors".to_owned(),
+                    false => format!("no source measured the rails of the {device} by runtime and mode"),
+                };
+                format!("--energy-budget names no power mode: {why}")
+            }
+            Note::ModeUnavailable { mode, release, since, modes } => format!(
+                "{mode} needs {} or later: under L4T {release} the board has {}; plan for one of these with --power-mode",
+                since.of_jetpack(),
+                modes.join(" and ")
+            ),
             Note::Learned { source } => {
                 format!("corrected by measured runs on this device: {source}")
             }

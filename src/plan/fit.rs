@@ -5,7 +5,9 @@ use crate::evidence::quality::Quality;
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::plan::memory::{Ledger, ledger};
-use crate::plan::notes::{allocation_note, contiguity_note, derive_notes, granted, tight_note};
+use crate::plan::notes::{
+    allocation_note, contiguity_note, derive_notes, granted, risk_note, tight_note,
+};
 use crate::plan::rates;
 use crate::plan::recommend::{Choice, Offer, Preference};
 use crate::plan::speculation::{Speculation, speculation};
@@ -185,6 +187,7 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
         notes.extend(allocation_note(&memory, target));
     }
     if fits {
+        notes.extend(risk_note(&memory, target));
         notes.extend(contiguity_note(&memory, target, workload.session));
         notes.extend(tight_note(&memory, available, target));
     }

@@ -68,12 +68,22 @@ impl RuntimeBytes {
         self.process + self.tokenizer + self.rest
     }
 
-    pub(super) fn of(runtime: &RuntimeProfile, model: &ModelSpec) -> RuntimeBytes {
+    pub(super) fn of(
+        runtime: &RuntimeProfile,
+        model: &ModelSpec,
+        workload: &Workload,
+    ) -> RuntimeBytes {
         let memory = &runtime.memory;
         let process = memory.process_bytes.as_ref();
         RuntimeBytes {
             process: Bytes(process.map_or(0.0, |bytes| bytes.expected) as u64),
-            tokenizer: per_entry(memory.vocabulary_entry_bytes.as_ref(), model),
+            tokenizer: match (&memory.tokenizer_bytes, workload.merges) {
+                (Some(bytes), Some(merges)) => {
+                    let entries = bytes.entry * model.dims.vocab as f64;
+                    Bytes((entries + bytes.merge * merges as f64) as u64)
+                }
+                _ => per_entry(memory.vocabulary_entry_bytes.as_ref(), model),
+            },
             rest: Bytes(memory.runtime_bytes.expected as u64),
         }
     }
@@ -187,7 +197,7 @@ pub fn ledger(
         draft: draft_bytes(model, assignment, runtime, workload),
         adapters: workload.adapters,
         output: buffers.output,
-        runtime: RuntimeBytes::of(runtime, model),
+        runtime: RuntimeBytes::of(runtime, model, workload),
         loading: per_entry(memory.loading_entry_bytes.as_ref(), model),
         largest_allocation: largest.into_iter().max().unwrap_or(Bytes(0)),
         stages: buffers.stages,

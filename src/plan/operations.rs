@@ -9,7 +9,9 @@ use crate::model::{
 };
 use crate::plan::kv::{key_width, value_width};
 use crate::plan::part::ModelPart;
-use crate::plan::speed::{Operation, OperationGroup, PromptWork, attention_macs, attention_pairs};
+use crate::plan::speed::{
+    Operation, OperationGroup, PromptWork, attention_cells, attention_macs, attention_pairs,
+};
 use crate::plan::workload::Workload;
 use crate::scheme::{Assigned, Assignment};
 
@@ -174,15 +176,37 @@ pub fn prompt_work_of(layers: &[Layer], workload: &Workload) -> PromptWork {
     let pairs = |a: &Attention| {
         attention_pairs(tokens, cached, workload.ubatch, a.window).saturating_mul(a.heads)
     };
+    let widened = |a: &Attention| {
+        let cells = attention_cells(tokens, cached, workload.ubatch, a.window);
+        cells.saturating_mul(widened_row(a, workload))
+    };
     PromptWork {
         tokens,
         ubatch: workload.ubatch,
         attention_macs: attention_of(layers, workload.prompt_tokens)
             .saturating_sub(attention_of(layers, cached)),
-        attention_pairs: attentions.map(pairs).fold(0, u64::saturating_add),
+        attention_pairs: attentions.clone().map(pairs).fold(0, u64::saturating_add),
         fused: workload.flash_attention,
+        widened_bytes: attentions.map(widened).fold(0, u64::saturating_add),
         recurrent_layers: scanned.count() as u64,
     }
+}
+
+/// Bytes that move while the keys and values of a cell become F16. The fused kernel for several tokens takes no other type,
+/// so each ubatch first copies all cells that it sees of each layer (`launch_fattn`, ggml-cuda/fattn-common.cuh): the cell
+/// is read, and its copy written. The kernel reads a copy as it reads a cache in F16.
+fn widened_row(attention: &Attention, workload: &Workload) -> u64 {
+    if !workload.flash_attention || attention.cache == Cache::None {
+        return 0;
+    }
+    let halves = [
+        (workload.type_k, key_width(attention)),
+        (workload.type_v, value_width(attention)),
+    ];
+    let others = halves.into_iter().filter(|(dtype, _)| *dtype != Dtype::F16);
+    others
+        .map(|(dtype, width)| (dtype.row_bytes(width) + Dtype::F16.row_bytes(width)).0)
+        .fold(0, u64::saturating_add)
 }
 
 /// MLA caches one latent that serves as key and as value.

@@ -1,9 +1,9 @@
 //! How fast a plan runs: on the GPU by the runtime's speed model, on measured processors by their calibration, either
 //! corrected by what runs on the device showed.
 
-use crate::device::Cpu;
+use crate::device::{Cpu, PowerMode};
 use crate::dtype::Dtype;
-use crate::evidence::{Evidence, EvidenceQuery, Rated, evidence};
+use crate::evidence::{Evidence, EvidenceQuery, Rated, Shape, evidence};
 use crate::model::ModelSpec;
 use crate::plan::cpu;
 use crate::plan::energy::{self, ModeEnergy};
@@ -114,6 +114,14 @@ pub(super) fn speeds(
                 scheme: &assignment.scheme,
                 bytes: assignment.tensor_bytes().0,
                 tokens: workload.prompt_tokens,
+                shape: Shape {
+                    hidden: model.dims.hidden,
+                    layers,
+                    vocabulary: model.dims.vocab,
+                },
+                sequences: workload.parallel,
+                flash_attention: workload.flash_attention,
+                cuda_graphs: workload.cuda_graphs,
             };
             let here = decode(now);
             let expected = here.tokens_per_second.expected.max(f64::MIN_POSITIVE);
@@ -133,7 +141,7 @@ pub(super) fn speeds(
                     }),
                     evidence: evidence(target.runtime, Rated::Decode, asked),
                     prompt_evidence: evidence(target.runtime, Rated::Prompt, asked),
-                    energy: energy::by_mode(target.device, workload.parallel, decode),
+                    energy: Vec::new(),
                 }),
                 decode: here,
             }
@@ -144,6 +152,14 @@ pub(super) fn speeds(
         Some(learned) => apply_learned(speeds, learned),
         None => speeds,
     };
+    if let Some(published) = &mut speeds.published {
+        // What was learned from runs holds for the mode that they ran in.
+        let decode = |mode: &PowerMode, gpu: ClockedGpu| match mode.name == target.mode.name {
+            true => speeds.decode.clone(),
+            false => speed::decode(&operations, layers, workload.parallel, &gpu, speed),
+        };
+        published.energy = energy::by_mode(target, workload.parallel, decode);
+    }
     speeds.encoder = match speeds.published {
         Some(_) => projector::seconds(model, target, workload),
         None => None,

@@ -123,7 +123,12 @@ impl Model {
             cached_tokens,
             ..Workload::default()
         };
-        prompt_work(self.planner.model(), &workload)
+        self.prompt_work_of(&workload)
+    }
+
+    /// The work of reading the prompt of `workload`.
+    pub(crate) fn prompt_work_of(&self, workload: &Workload) -> PromptWork {
+        prompt_work(self.planner.model(), workload)
     }
 
     /// What a terminal shows of the plans for a runtime on the usual board; `None` where the runtime does not load it.

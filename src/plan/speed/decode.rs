@@ -3,7 +3,7 @@
 use super::finite::{finite, rate, ratio};
 use super::gpu::ClockedGpu;
 use super::operation::Operation;
-use super::time::{End, below, launches, moved, step_time};
+use super::time::{End, below, launches, moved, read_from_memory, step_time};
 use super::{Bound, Spread, TimeTerm};
 use crate::runtime::profile::Speed;
 
@@ -20,10 +20,20 @@ pub struct DecodeEstimate {
     pub bound: Bound,
     /// Bytes that a step moves.
     pub bytes_per_step: u64,
+    /// Bytes that a step is expected to read from memory: more than it moves where query heads read keys and values again
+    /// that the L2 cache no longer holds.
+    pub memory_bytes_per_step: f64,
     /// Floating-point operations of a step: two a multiply-accumulate.
     pub flops_per_step: u64,
     /// Where the expected time goes, in the order of the operations, then launches, then host.
     pub parts: Vec<TimeTerm>,
+}
+
+/// Bytes that a decode step of `parallel` sequences is expected to read from memory.
+pub fn memory_bytes(operations: &[Operation], parallel: u64, speed: &Speed) -> f64 {
+    let batch = parallel.max(1) as f64;
+    let read = |operation: &Operation| read_from_memory(operation, batch, speed);
+    finite(operations.iter().map(read).sum())
 }
 
 /// Seconds that one decode step of `parallel` sequences is expected to take, whatever the ceiling: the value that a fit
@@ -119,6 +129,7 @@ pub fn decode(
         },
         bound,
         bytes_per_step: bytes as u64,
+        memory_bytes_per_step: memory_bytes(operations, parallel, speed),
         flops_per_step: operations
             .iter()
             .map(|o| o.weights as f64 * batch * 2.0)

@@ -26,11 +26,13 @@ mod operation;
 mod prefill;
 mod time;
 
-pub use decode::{DecodeEstimate, decode, step_seconds};
+pub use decode::{DecodeEstimate, decode, memory_bytes, step_seconds};
 pub(super) use finite::{finite, rate};
 pub use gpu::ClockedGpu;
 pub use operation::{Operation, OperationGroup};
-pub use prefill::{PromptEstimate, PromptWork, attention_macs, attention_pairs, prefill};
+pub use prefill::{
+    PromptEstimate, PromptWork, attention_cells, attention_macs, attention_pairs, prefill,
+};
 
 /// What limits the speed of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
