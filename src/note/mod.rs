@@ -112,6 +112,8 @@ pub enum Note {
     Towers {
         /// Their bytes.
         bytes: Bytes,
+        /// What they would take with the matrices of the image encoder in Q8_0, where its file is one of llama.cpp's in F16.
+        in_q8_0: Option<Bytes>,
     },
     /// The time to the first token leaves out what the image encoder takes.
     EncoderTime,
@@ -197,7 +199,10 @@ pub enum Note {
     /// The configuration says that the weights are quantized, but there are no weights to count.
     QuantizationUnseen,
     /// The configuration has a vision or audio tower, but there are no weights to count.
-    TowersUnseen,
+    TowersUnseen {
+        /// Whether the image encoder is counted, and the other is not.
+        audio_alone: bool,
+    },
     /// The size of the file does not include the metadata that conversion would add.
     PartialHeader {
         /// Why the metadata is not known.
@@ -334,7 +339,7 @@ impl Note {
             Note::AssumedCache { .. } => "assumed_cache",
             Note::ModulesUnseen => "modules_unseen",
             Note::QuantizationUnseen => "quantization_unseen",
-            Note::TowersUnseen => "towers_unseen",
+            Note::TowersUnseen { .. } => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
             Note::QualityUnused { .. } => "quality_unused",
             Note::NoTokenizer => "no_tokenizer",
@@ -378,7 +383,7 @@ impl Note {
             | Note::TextAlone { .. }
             | Note::ModulesUnseen
             | Note::QuantizationUnseen
-            | Note::TowersUnseen => Weight::Verdict,
+            | Note::TowersUnseen { .. } => Weight::Verdict,
             Note::NoTokenizer
             | Note::ChatTemplate { .. }
             | Note::Pool { .. }

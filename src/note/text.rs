@@ -73,8 +73,11 @@ impl Note {
             Note::BeyondModelContext { limit } => {
                 format!("the model was trained for {} of context; its output degrades beyond that", tokens(*limit))
             }
-            Note::Towers { bytes } => {
-                format!("the memory includes {bytes} of vision or audio weights; --text-only leaves them out")
+            Note::Towers { bytes, in_q8_0 } => {
+                let format = in_q8_0.map_or_else(String::new, |less| {
+                    format!(" in F16 ({less} as an mmproj in Q8_0)")
+                });
+                format!("the memory includes {bytes} of vision or audio weights{format}; --text-only leaves them out")
             }
             Note::EncoderTime => {
                 "the time to the first token excludes the image encoder, whose speed is not known here".to_owned()
@@ -137,9 +140,13 @@ impl Note {
             Note::QuantizationUnseen => {
                 "planned as its 16-bit original: config.json says the checkpoint is quantized, but its weights are not here".to_owned()
             }
-            Note::TowersUnseen => {
-                "its vision or audio encoder is not counted; config.json alone does not give its size".to_owned()
-            }
+            Note::TowersUnseen { audio_alone } => format!(
+                "its {} is not counted; config.json alone does not give its size",
+                match audio_alone {
+                    true => "audio encoder",
+                    false => "vision or audio encoder",
+                }
+            ),
             Note::PartialHeader { why } => {
                 format!("{why}; the real file will be a few MiB larger")
             }

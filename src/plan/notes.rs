@@ -82,7 +82,12 @@ pub(super) fn derive_notes(
     }
     let towers = projector::weights(model, runtime, workload);
     if towers > Bytes(0) {
-        notes.push(Note::Towers { bytes: towers });
+        let is_made = projector::loaded(model, runtime, workload).is_some();
+        let in_q8_0 = || projector::weights_in(Dtype::Q8_0, model, runtime, workload);
+        notes.push(Note::Towers {
+            bytes: towers,
+            in_q8_0: is_made.then(in_q8_0),
+        });
     }
     let encoder = projector::loaded(model, runtime, workload);
     let has_encoder = encoder.is_some();

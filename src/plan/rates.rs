@@ -7,11 +7,13 @@ use crate::evidence::{Evidence, EvidenceQuery, Rated, Shape, evidence};
 use crate::model::ModelSpec;
 use crate::plan::cpu;
 use crate::plan::energy::{self, ModeEnergy};
-use crate::plan::operations::{decode_operations, operations_of, prompt_work, prompt_work_of};
+use crate::plan::operations::{
+    cache_operations, decode_operations, operations_of, prompt_work, prompt_work_of,
+};
 use crate::plan::part::ModelPart;
 use crate::plan::projector;
 use crate::plan::speed::{
-    self, ClockedGpu, DecodeEstimate, OperationGroup, PromptEstimate, Spread, finite,
+    self, ClockedGpu, DecodeEstimate, Operation, OperationGroup, PromptEstimate, Spread, finite,
 };
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
@@ -180,6 +182,51 @@ pub(super) fn speeds(
         }
     });
     Some(speeds)
+}
+
+/// The decode rates of `model` on each of `targets` at each of `depths`. `None` as for [`speeds`].
+pub(super) fn decode_by_depth(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    targets: &[Target<'_>],
+    workload: &Workload,
+    depths: &[u64],
+) -> Option<Vec<Vec<Spread>>> {
+    let at = |depth: u64| Workload {
+        prompt_tokens: depth,
+        cached_tokens: 0,
+        ..workload.clone()
+    };
+    // Only reading the cache differs by depth.
+    let operations = decode_operations(model, assignment, workload).into_iter();
+    let always: Vec<Operation> = operations
+        .filter(|operation| operation.group != OperationGroup::KvCache)
+        .collect();
+    let at_depths: Vec<Vec<Operation>> = depths
+        .iter()
+        .map(|depth| cache_operations(model, &at(*depth)))
+        .collect();
+    let rates = |target: &Target<'_>| match (gpu(target.mode), measured_cpu(*target)) {
+        (Some(gpu), None) if target.runtime.learned.is_none() => {
+            let (layers, speed) = (model.layers.len() as u64, target.speed(workload));
+            Some(speed::decode_rates(
+                &always,
+                &at_depths,
+                layers,
+                workload.parallel,
+                &gpu,
+                &speed,
+            ))
+        }
+        _ => {
+            let each = depths.iter().map(|depth| {
+                let speeds = speeds(model, assignment, *target, &at(*depth))?;
+                Some(speeds.decode.tokens_per_second)
+            });
+            each.collect()
+        }
+    };
+    targets.iter().map(rates).collect()
 }
 
 /// How long a part of a model takes.

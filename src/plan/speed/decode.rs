@@ -58,12 +58,59 @@ fn step(
     speed: &Speed,
     end: End,
 ) -> f64 {
-    let worked: f64 = operations
-        .iter()
-        .map(|operation| step_time(operation, batch, gpu, speed, end).overlapped)
-        .sum();
+    let worked = worked(operations, batch, gpu, speed, end);
     let (launch, host) = overheads(layers, gpu, speed, end);
     (worked + launch + host) * end.slow(&speed.spread)
+}
+
+/// Seconds of operations, one after the other.
+fn worked(operations: &[Operation], batch: f64, gpu: &ClockedGpu, speed: &Speed, end: End) -> f64 {
+    let each = operations
+        .iter()
+        .map(|operation| step_time(operation, batch, gpu, speed, end).overlapped);
+    each.sum()
+}
+
+/// The decode rates at several depths: `always` are the operations that are the same at each, `at_depths` the others. Those
+/// of [`decode`], but for the last digits of the sums.
+pub fn decode_rates(
+    always: &[Operation],
+    at_depths: &[Vec<Operation>],
+    layers: u64,
+    parallel: u64,
+    gpu: &ClockedGpu,
+    speed: &Speed,
+) -> Vec<Spread> {
+    let batch = parallel.max(1) as f64;
+    let ends = [End::Slow, End::Expected, End::Fast];
+    let fixed = ends.map(|end| {
+        let (launch, host) = overheads(layers, gpu, speed, end);
+        worked(always, batch, gpu, speed, end) + launch + host
+    });
+    let floors = floors(always, batch, gpu);
+    let rates = at_depths.iter().map(|operations| {
+        let own = self::floors(operations, batch, gpu);
+        let ceiling = rate(batch, (floors.0 + own.0).max(floors.1 + own.1));
+        below(ceiling, |end| {
+            let fixed = ends.iter().zip(fixed).find(|(own, _)| **own == end);
+            let fixed = fixed.map_or(0.0, |(_, seconds)| seconds);
+            let seconds = fixed + worked(operations, batch, gpu, speed, end);
+            rate(batch, seconds * end.slow(&speed.spread))
+        })
+    });
+    rates.collect()
+}
+
+/// The least seconds of operations: of their bytes at the peak bandwidth, and of their arithmetic at the peak.
+fn floors(operations: &[Operation], batch: f64, gpu: &ClockedGpu) -> (f64, f64) {
+    let bytes: f64 = operations
+        .iter()
+        .map(|operation| moved(operation, batch))
+        .sum();
+    let compute = operations
+        .iter()
+        .map(|o| gpu.peak_seconds(o, o.weights as f64 * batch));
+    (ratio(bytes, gpu.bandwidth.0), compute.sum())
 }
 
 /// Seconds of launches and of the host.
@@ -93,11 +140,7 @@ pub fn decode(
         .iter()
         .map(|operation| moved(operation, batch))
         .sum();
-    let memory_floor = ratio(bytes, gpu.bandwidth.0);
-    let compute_floor = operations
-        .iter()
-        .map(|o| gpu.peak_seconds(o, o.weights as f64 * batch))
-        .sum::<f64>();
+    let (memory_floor, compute_floor) = floors(operations, batch, gpu);
     let ceiling = rate(batch, memory_floor.max(compute_floor));
 
     let (launch, host) = overheads(layers, gpu, speed, End::Expected);

@@ -26,7 +26,7 @@ mod operation;
 mod prefill;
 mod time;
 
-pub use decode::{DecodeEstimate, decode, memory_bytes, step_seconds};
+pub use decode::{DecodeEstimate, decode, decode_rates, memory_bytes, step_seconds};
 pub(super) use finite::{finite, rate};
 pub use gpu::ClockedGpu;
 pub use operation::{Operation, OperationGroup};
