@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value as Json, json as document};
 
-use crate::support::{QWEN, json, says};
+use crate::support::{QWEN, json, refused, says};
 
 fn llama(hidden: u64, layers: u64, inner: u64, tied: bool) -> Json {
     document!({
@@ -184,4 +184,53 @@ fn a_quantized_cache_makes_long_prompts_slower() {
     assert!(long > 2.0 * short && long < 0.2, "{long}");
     // Fewer bits to read, as many to write.
     assert!(rate("q4_0", 65536) > rate("q8_0", 65536));
+}
+
+/// The curve of a mode has at each depth what a plan for that depth has.
+#[test]
+fn curves_have_the_rates_of_plans() {
+    for words in ["", "--runtime vllm", "--kv-type q8_0 --parallel 2"] {
+        let words = format!("fit {QWEN} --device orin-nano-8gb --context 3072 {words}");
+        let document = json(0, &format!("{words} --prompt-tokens 1024"));
+        let curves = &document["curves"];
+        let parallel = document["workload"]["parallel"].as_u64().unwrap();
+        let contexts = curves["context_tokens"].as_array().unwrap();
+        let at = contexts.iter().position(|c| *c == 1024 * parallel).unwrap();
+        for (plan, curve) in document["plans"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip(curves["plans"].as_array().unwrap())
+        {
+            for end in ["low", "expected", "high"] {
+                let of_curve = &curve["decode_tokens_per_second"]["25W"][end][at];
+                let of_plan = &plan["decode"]["tokens_per_second"][end];
+                let (of_curve, of_plan) = (of_curve.as_f64().unwrap(), of_plan.as_f64().unwrap());
+                assert!(
+                    (of_curve / of_plan - 1.0).abs() < 1e-5,
+                    "{words} {end} {of_curve} {of_plan}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn sixteen_bits_that_a_runtime_holds_as_well_are_named() {
+    for runtime in ["vllm", "mlc", "tensorrt-edge-llm"] {
+        let words = format!("fit {QWEN} --runtime {runtime} --scheme f16 --device agx-orin-64gb");
+        refused(
+            &words,
+            &["--scheme bf16 is the checkpoint as it is", "in f16 as well"],
+        );
+    }
+}
+
+#[test]
+fn no_cached_tokens_are_no_cached_prefix() {
+    let words = format!("fit {QWEN} --device orin-nano-8gb --scheme q4_k_m");
+    let plain = json(0, &words);
+    assert_eq!(json(0, &format!("{words} --cached-tokens 0")), plain);
+    refused(&format!("{words} --cached-tokens -1"), &["from 0"]);
+    refused(&format!("{words} --prompt-tokens 0"), &["from 1"]);
 }
