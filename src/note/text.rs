@@ -41,7 +41,7 @@ impl Note {
                     None => String::new(),
                 };
                 format!(
-                    "may fail: under L4T {release} some boards refused single allocations from {refused} on, and this needs one of {largest}: {update}reboot before it loads"
+                    "one allocation of {largest} may fail under L4T {release}: some boards refused them from {refused} on; {update}reboot before it loads"
                 )
             }
             Note::Contiguity { largest, limit, now: true } => format!(
