@@ -22,10 +22,6 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
     saved::check_flags(&args.report)?;
     request::counted(&args.workload)?;
     ensure!(
-        args.workload.energy_budget.is_none(),
-        "--energy-budget is about one model: `orinplan fit` takes it"
-    );
-    ensure!(
         args.models.len() < 2 || !args.models.iter().any(|name| is_file(name)),
         "a file of several models is given alone; add the other models to it"
     );

@@ -1,6 +1,6 @@
 //! `orinplan models`: plan the catalogue, rank it, report.
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 
 use super::args::{ModelsArgs, ReportFormat, TaskArg};
 use super::{Outcome, pages, print, request};
@@ -15,10 +15,6 @@ use crate::report::{self, models::Report};
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<Outcome> {
     request::counted(&args.workload)?;
     pages::check(&args.figure, args.format)?;
-    ensure!(
-        args.workload.energy_budget.is_none(),
-        "--energy-budget names a power mode for one model: give it to `orinplan fit`"
-    );
     let catalog = Catalog::shipped()?;
     let wish = wish(args, &catalog)?;
     let request = request::models(args);

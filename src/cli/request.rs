@@ -48,6 +48,10 @@ pub(super) fn fit(
     Request {
         quality,
         schemes: types.map_or(planned.schemes, Schemes::Types),
+        workload: WorkloadRequest {
+            energy_budget: args.energy_budget,
+            ..planned.workload
+        },
         ..planned
     }
 }
@@ -188,7 +192,7 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
         },
         reserve: args.reserve.unwrap_or(Bytes(0)),
         budget: args.budget,
-        energy_budget: args.energy_budget,
+        energy_budget: None,
         text_only: args.text_only,
         images: args
             .images

@@ -216,6 +216,7 @@ fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> Device
         high: none,
     };
     let mode = PowerMode {
+        since: None,
         name: HOST.to_owned(),
         nvpmodel: Vec::new(),
         watts: None,

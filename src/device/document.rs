@@ -99,6 +99,7 @@ struct Gpu {
 struct Mode {
     name: String,
     nvpmodel_names: Vec<String>,
+    since_release: Option<String>,
     power: Option<Number>,
     gpu_clock: Option<Number>,
     sm_count: Option<Number>,
@@ -115,6 +116,7 @@ struct Limit {
     from_release: String,
     until_release: Option<String>,
     largest: Number,
+    refused: Option<Number>,
 }
 
 #[derive(Deserialize)]
@@ -216,6 +218,7 @@ fn board(device: Device) -> BoardFile {
     let mode = device.power_modes.into_iter().map(|mode| ModeTable {
         name: mode.name,
         nvpmodel: mode.nvpmodel_names,
+        since: mode.since_release.map(|release| bare(&release)),
         watts: sources.maybe(mode.power),
         cpu: sources.maybe(mode.cpu_clock),
         gpu: sources.maybe(mode.gpu_clock),
@@ -232,6 +235,7 @@ fn board(device: Device) -> BoardFile {
         from: bare(&limit.from_release),
         until: limit.until_release.map(|release| bare(&release)),
         largest: sources.stated(limit.largest),
+        refused: sources.maybe(limit.refused),
     });
     let allocation_limit = allocation_limit.collect();
     let pitfall = device.pitfalls.into_iter().map(|pitfall| PitfallTable {

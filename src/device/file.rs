@@ -301,6 +301,11 @@ impl Reader<'_> {
         let mut read = PowerMode {
             name: mode.name.clone(),
             nvpmodel: mode.nvpmodel.clone(),
+            since: mode
+                .since
+                .as_ref()
+                .map(|text| self.release(&field("since"), text))
+                .transpose()?,
             watts: self.optional(&field("watts"), &mode.watts)?,
             cpu: self.optional(&field("cpu"), &mode.cpu)?,
             gpu: self.optional(&field("gpu"), &mode.gpu)?,
@@ -374,10 +379,20 @@ impl Reader<'_> {
                 "is not before `until`; swap them",
             ));
         }
+        let largest: Sourced<Bytes> = self.number(&format!("{field}.largest"), &limit.largest)?;
+        let refused = self.optional(&format!("{field}.refused"), &limit.refused)?;
+        let above = refused
+            .as_ref()
+            .filter(|refused: &&Sourced<Bytes>| refused.value > largest.value);
+        if let Some(refused) = above {
+            let rule = "is above `largest`; leave it out, or say what was refused below";
+            return Err(self.refuse(&format!("{field}.refused"), refused.value, rule));
+        }
         Ok(AllocationLimit {
             from,
             until,
-            largest: self.number(&format!("{field}.largest"), &limit.largest)?,
+            largest,
+            refused,
         })
     }
 

@@ -125,6 +125,8 @@ pub struct PowerMode {
     pub nvpmodel: Vec<String>,
     /// The power budget; none for an uncapped mode.
     pub watts: Option<Sourced<Watts>>,
+    /// The first L4T release with it, where not every release has it.
+    pub since: Option<L4tRelease>,
     /// Highest CPU clock.
     pub cpu: Option<Sourced<Hertz>>,
     /// Highest GPU clock.
@@ -152,6 +154,8 @@ pub struct AllocationLimit {
     pub until: Option<L4tRelease>,
     /// The largest size that works.
     pub largest: Sourced<Bytes>,
+    /// The smallest size that some boards were seen to refuse, if any below `largest` was.
+    pub refused: Option<Sourced<Bytes>>,
 }
 
 /// A known problem of a device, and what to do about it.

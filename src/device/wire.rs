@@ -70,6 +70,7 @@ pub(super) struct ModeTable {
     pub(super) name: String,
     #[serde(default)]
     pub(super) nvpmodel: Vec<String>,
+    pub(super) since: Option<String>,
     pub(super) watts: Option<Stated>,
     pub(super) cpu: Option<Stated>,
     pub(super) gpu: Option<Stated>,
@@ -87,6 +88,7 @@ pub(super) struct LimitTable {
     pub(super) from: String,
     pub(super) until: Option<String>,
     pub(super) largest: Stated,
+    pub(super) refused: Option<Stated>,
 }
 
 #[derive(Deserialize)]

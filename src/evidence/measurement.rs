@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use serde::Deserialize;
+
 use super::csv::{self, CsvError, CsvLine, Grade};
 use crate::device::{Clocks, L4tRelease};
 
@@ -129,6 +131,11 @@ impl Measurement {
         !self.without.split(' ').any(|word| word == feature)
     }
 
+    /// What tells its model from others.
+    pub fn shape(&self) -> Option<Shape> {
+        shape_of(&self.model)
+    }
+
     /// The L4T release, the first of those that the source may mean.
     pub fn release(&self) -> Option<L4tRelease> {
         self.l4t.parse().ok()
@@ -138,6 +145,50 @@ impl Measurement {
     pub fn tokens_per_joule(&self) -> Option<f64> {
         Some(self.decode_tps? / self.power_w.filter(|watts| *watts > 0.0)?)
     }
+}
+
+/// What tells a model from others of a table: models of one shape run alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Elements of its hidden state.
+    pub hidden: u64,
+    /// Its blocks.
+    pub layers: u64,
+    /// Entries of its vocabulary.
+    pub vocabulary: u64,
+}
+
+/// What [`MODELS`] says of the shape of a model: at its top, or of its text model.
+#[derive(Deserialize)]
+struct ModelConfig {
+    hidden_size: Option<u64>,
+    num_hidden_layers: Option<u64>,
+    vocab_size: Option<u64>,
+    text_config: Option<Box<ModelConfig>>,
+}
+
+impl ModelConfig {
+    fn shape(&self) -> Option<Shape> {
+        let own = || {
+            Some(Shape {
+                hidden: self.hidden_size?,
+                layers: self.num_hidden_layers?,
+                vocabulary: self.vocab_size?,
+            })
+        };
+        own().or_else(|| self.text_config.as_ref()?.shape())
+    }
+}
+
+/// The shape of a model of [`MODELS`].
+fn shape_of(model: &str) -> Option<Shape> {
+    static SHAPES: LazyLock<BTreeMap<String, Shape>> = LazyLock::new(|| {
+        let read: BTreeMap<String, ModelConfig> = serde_json::from_str(MODELS).unwrap_or_default();
+        let shapes = read.into_iter();
+        let shapes = shapes.filter_map(|(name, config)| Some((name, config.shape()?)));
+        shapes.collect()
+    });
+    SHAPES.get(model).copied()
 }
 
 /// The built-in measurements. A test holds that they parse; if they did not, the list would be empty.
@@ -215,6 +266,7 @@ mod tests {
         let known = ["", FLASH_ATTENTION, CUDA_GRAPHS, BATCH_TILES];
         for row in &rows {
             assert!(row.l4t.is_empty() || row.release().is_some(), "{}", row.id);
+            assert!(row.shape().is_some(), "{}", row.id);
             assert!(
                 row.without.split(' ').all(|word| known.contains(&word)),
                 "{}",

@@ -16,6 +16,6 @@ pub mod speculation;
 
 pub use csv::{CsvError, Grade};
 pub use hash::fingerprint;
-pub use measurement::{MEASUREMENTS, MODELS, Measurement, measurements, parse};
+pub use measurement::{MEASUREMENTS, MODELS, Measurement, Shape, measurements, parse};
 pub use nearest::{Evidence, EvidenceQuery, Neighbour, Rated, evidence};
 pub use power::{Activity, POWER, POWER_COLUMNS, Rail, parse_power, rails};

@@ -1,7 +1,7 @@
 //! The measurements behind a prediction: how many there are of the runtime on the board, and the most similar one.
 
 use super::measurement::of_id;
-use super::{Grade, Measurement};
+use super::{Grade, Measurement, Shape};
 use crate::device::{Clocks, L4tRelease};
 use crate::runtime::RuntimeProfile;
 
@@ -22,6 +22,14 @@ pub struct EvidenceQuery<'a> {
     pub bytes: u64,
     /// Tokens in the cache while it decodes, or of the prompt that it reads.
     pub tokens: u64,
+    /// The model.
+    pub shape: Shape,
+    /// Sequences decoded together.
+    pub sequences: u64,
+    /// Whether attention runs as one kernel.
+    pub flash_attention: bool,
+    /// Whether the kernels of a step are launched together.
+    pub cuda_graphs: bool,
 }
 
 /// What a prediction is of.
@@ -82,10 +90,15 @@ pub fn evidence(runtime: &RuntimeProfile, rated: Rated, asked: EvidenceQuery<'_>
         on_board,
         anywhere: rows.len(),
         energy: energy(&rows, rated, asked),
-        nearest: rows
-            .into_iter()
-            .min_by(|a, b| distance(a.row, rated, asked).total_cmp(&distance(b.row, rated, asked))),
+        nearest: nearest(rows, |near| distance(near.row, rated, asked)),
     }
+}
+
+/// The first of `items` that are least distant.
+fn nearest<T>(items: impl IntoIterator<Item = T>, distance: impl Fn(&T) -> f64) -> Option<T> {
+    let rated = items.into_iter().map(|item| (distance(&item), item));
+    let least = rated.min_by(|a, b| a.0.total_cmp(&b.0));
+    least.map(|(_, item)| item)
 }
 
 /// The measurements of one model with power, one for each power mode.
@@ -93,14 +106,12 @@ fn energy(rows: &[Neighbour], rated: Rated, asked: EvidenceQuery<'_>) -> Vec<&'s
     let measured = rows.iter().map(|near| near.row).filter(|row| {
         row.board == asked.board && row.power_w.is_some() && row.decode_tps.is_some()
     });
-    let Some(like) = measured
-        .clone()
-        .min_by(|a, b| distance(a, rated, asked).total_cmp(&distance(b, rated, asked)))
-    else {
+    let Some(like) = nearest(measured.clone(), |row| distance(row, rated, asked)) else {
         return Vec::new();
     };
     let same = |row: &&Measurement| {
         (&row.model, &row.format, &row.power_of) == (&like.model, &like.format, &like.power_of)
+            && row.sequences == like.sequences
     };
     let mut modes: Vec<&'static Measurement> = measured.filter(same).collect();
     modes.sort_by(|a, b| a.gpu_mhz.total_cmp(&b.gpu_mhz).then(a.id.cmp(&b.id)));
@@ -114,21 +125,33 @@ const LENGTH: f64 = 0.5;
 /// Other clocks or another system change a rate by a few percent: they choose among rows that are otherwise alike.
 const CONDITIONS: f64 = 0.1;
 
-/// How different a measurement is from what is predicted: another board counts most, then another power mode, then another
-/// format; sizes and lengths differ by the logarithm of their ratio, and a better grade breaks ties.
+/// A batch of twice as many sequences counts nearly as much as another format: its rate is over all of them.
+const SEQUENCES: f64 = 1.2;
+
+/// Attention in one kernel or in several, and kernels launched together or one by one: a share of a step.
+const BUILD: f64 = 0.5;
+
+/// How different a measurement is from what is predicted: another board counts most, then another power mode and another
+/// number of sequences, then another model and another format, then another build; sizes, lengths and batches differ by
+/// the logarithm of their ratio, and a better grade breaks ties.
 fn distance(row: &Measurement, rated: Rated, asked: EvidenceQuery<'_>) -> f64 {
     let unlike = |differs: bool, weight: f64| if differs { weight } else { 0.0 };
+    let is_same_model = row.shape() == Some(asked.shape);
+    let apart = |a: u64, b: u64| (a.max(1) as f64 / b.max(1) as f64).ln().abs();
     let size = match row.tensor_bytes {
-        Some(bytes) => (bytes as f64 / (asked.bytes as f64).max(1.0)).ln().abs(),
+        Some(bytes) => apart(bytes, asked.bytes),
+        None if is_same_model => 0.0,
         None => 1.0,
     };
     let tokens = match rated {
         Rated::Decode => row.depth.or(row.prompt_tokens),
         Rated::Prompt => row.prompt_tokens,
     };
-    let length = match tokens {
-        Some(tokens) => (tokens as f64 / (asked.tokens as f64).max(1.0)).ln().abs(),
-        None => 1.0,
+    let length = tokens.map_or(1.0, |tokens| apart(tokens, asked.tokens));
+    // A prompt is read for one sequence after the other.
+    let sequences = match rated {
+        Rated::Decode => apart(row.sequences, asked.sequences),
+        Rated::Prompt => 0.0,
     };
     let series = |release: L4tRelease| (release.major, release.minor);
     let other_clocks = asked
@@ -141,9 +164,13 @@ fn distance(row: &Measurement, rated: Rated, asked: EvidenceQuery<'_>) -> f64 {
     unlike(row.board != asked.board, 8.0)
         + unlike(row.power_mode != asked.power_mode, 2.0)
         + unlike(row.format != asked.scheme, 1.0)
+        + unlike(!is_same_model, 1.0)
+        + unlike(row.flash_attention() != asked.flash_attention, BUILD)
+        + unlike(row.cuda_graphs() != asked.cuda_graphs, BUILD)
         + unlike(other_clocks, CONDITIONS)
         + unlike(other_system, CONDITIONS)
         + unlike(row.grade != Grade::A, 0.2)
         + size
         + LENGTH * length
+        + SEQUENCES * sequences
 }

@@ -136,6 +136,18 @@ impl Value {
         value_type.name().to_owned()
     }
 
+    /// The number of elements of an array.
+    pub fn array_len(&self) -> Option<u64> {
+        match self {
+            Value::Array(values) => Some(values.len() as u64),
+            Value::Strings(list) => Some(list.len() as u64),
+            Value::I32s(list) => Some(list.len() as u64),
+            Value::F32s(list) => Some(list.len() as u64),
+            Value::Located { len, .. } => Some(*len),
+            _ => None,
+        }
+    }
+
     /// The value of any integer type as a non-negative integer.
     pub fn as_u64(&self) -> Option<u64> {
         match *self {

@@ -60,6 +60,17 @@ pub enum Note {
         /// The first release without that limit; `None` if none is known.
         lifted: Option<L4tRelease>,
     },
+    /// The driver of this system grants one allocation of this size on some boards, and refused it on others.
+    AllocationRisk {
+        /// The largest allocation of the plan.
+        largest: Bytes,
+        /// The smallest that was refused.
+        refused: Bytes,
+        /// The board's L4T release.
+        release: L4tRelease,
+        /// The first release without that trouble; `None` if none is known.
+        lifted: Option<L4tRelease>,
+    },
     /// There may be too little memory in one piece for the largest allocation, although there is enough in all.
     Contiguity {
         /// The largest allocation of the plan.
@@ -101,6 +112,8 @@ pub enum Note {
     Towers {
         /// Their bytes.
         bytes: Bytes,
+        /// What they would take with the matrices of the image encoder in Q8_0, where its file is one of llama.cpp's in F16.
+        in_q8_0: Option<Bytes>,
     },
     /// The time to the first token leaves out what the image encoder takes.
     EncoderTime,
@@ -141,6 +154,24 @@ pub enum Note {
         /// The runtime of the calibration.
         measured: String,
     },
+    /// A power limit was asked for, and no power can be predicted.
+    EnergyUnknown {
+        /// The device.
+        device: String,
+        /// Whether that is because the processors compute.
+        on_processors: bool,
+    },
+    /// The board's system is older than the power mode.
+    ModeUnavailable {
+        /// The mode.
+        mode: String,
+        /// The board's release.
+        release: L4tRelease,
+        /// The first release with the mode.
+        since: L4tRelease,
+        /// The modes that the board has.
+        modes: Vec<String>,
+    },
     /// The rates are corrected by runs that were measured on this device.
     Learned {
         /// The number of runs, their date and their runtime.
@@ -170,7 +201,10 @@ pub enum Note {
     /// The configuration says that the weights are quantized, but there are no weights to count.
     QuantizationUnseen,
     /// The configuration has a vision or audio tower, but there are no weights to count.
-    TowersUnseen,
+    TowersUnseen {
+        /// Whether the image encoder is counted, and the other is not.
+        audio_alone: bool,
+    },
     /// The size of the file does not include the metadata that conversion would add.
     PartialHeader {
         /// Why the metadata is not known.
@@ -292,6 +326,7 @@ impl Note {
             Note::Fp8StorageOnly => "fp8_storage_only",
             Note::Kv(_) => "kv_type_impossible",
             Note::Allocation { .. } => "large_allocation",
+            Note::AllocationRisk { .. } => "allocation_may_fail",
             Note::Contiguity { .. } => "contiguity",
             Note::ChatTemplate { .. } => "chat_template",
             Note::Tight { .. } => "tight",
@@ -307,13 +342,15 @@ impl Note {
             Note::SpeedUnknown { .. } => "speed_unknown",
             Note::FormatUnmeasured { .. } => "format_unmeasured",
             Note::OtherKernels { .. } => "other_kernels",
+            Note::EnergyUnknown { .. } => "energy_unknown",
+            Note::ModeUnavailable { .. } => "power_mode_unavailable",
             Note::Learned { .. } => "learned_from_runs",
             Note::Pool { .. } => "memory_pool",
             Note::DoubleQuantization { .. } => "double_quantization",
             Note::AssumedCache { .. } => "assumed_cache",
             Note::ModulesUnseen => "modules_unseen",
             Note::QuantizationUnseen => "quantization_unseen",
-            Note::TowersUnseen => "towers_unseen",
+            Note::TowersUnseen { .. } => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
             Note::QualityUnused { .. } => "quality_unused",
             Note::NoTokenizer => "no_tokenizer",
@@ -343,6 +380,9 @@ impl Note {
         match self {
             Note::Kv(_)
             | Note::Allocation { .. }
+            | Note::AllocationRisk { .. }
+            | Note::EnergyUnknown { .. }
+            | Note::ModeUnavailable { .. }
             | Note::Contiguity { .. }
             | Note::ShortSequences { .. }
             | Note::Tight { .. }
@@ -356,7 +396,7 @@ impl Note {
             | Note::ModulesUnseen
             | Note::LastVersion { .. }
             | Note::QuantizationUnseen
-            | Note::TowersUnseen => Weight::Verdict,
+            | Note::TowersUnseen { .. } => Weight::Verdict,
             Note::NoTokenizer
             | Note::ChatTemplate { .. }
             | Note::Pool { .. }

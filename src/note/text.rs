@@ -35,6 +35,15 @@ impl Note {
                 "update to {}: L4T {release} refuses one allocation of {largest}; it grants at most {limit}",
                 lifted.shortest()
             ),
+            Note::AllocationRisk { largest, refused, release, lifted } => {
+                let update = match lifted {
+                    Some(lifted) => format!("update to {}, or ", lifted.shortest()),
+                    None => String::new(),
+                };
+                format!(
+                    "one allocation of {largest} may fail under L4T {release}: some boards refused them from {refused} on; {update}reboot before it loads"
+                )
+            }
             Note::Contiguity { largest, limit, now: true } => format!(
                 "one allocation of {largest} needs free memory; {limit} are free, the rest is page cache: before loading, run sync; echo 3 | sudo tee /proc/sys/vm/drop_caches; echo 1 | sudo tee /proc/sys/vm/compact_memory"
             ),
@@ -64,8 +73,11 @@ impl Note {
             Note::BeyondModelContext { limit } => {
                 format!("the model was trained for {} of context; its output degrades beyond that", tokens(*limit))
             }
-            Note::Towers { bytes } => {
-                format!("the memory includes {bytes} of vision or audio weights; --text-only leaves them out")
+            Note::Towers { bytes, in_q8_0 } => {
+                let format = in_q8_0.map_or_else(String::new, |less| {
+                    format!(" in F16 ({less} as an mmproj in Q8_0)")
+                });
+                format!("the memory includes {bytes} of vision or audio weights{format}; --text-only leaves them out")
             }
             Note::EncoderTime => {
                 "the time to the first token excludes the image encoder, whose speed is not known here".to_owned()
@@ -99,6 +111,18 @@ impl Note {
             Note::OtherKernels { runtime, measured } => {
                 format!("{runtime} may be up to twice as fast or as slow: this machine was measured with {measured}; `orinplan validate --save-calibration` narrows that")
             }
+            Note::EnergyUnknown { device, on_processors } => {
+                let why = match on_processors {
+                    true => "no source measured the power of a model on the processors".to_owned(),
+                    false => format!("no source measured the rails of the {device} by runtime and mode"),
+                };
+                format!("--energy-budget names no power mode: {why}")
+            }
+            Note::ModeUnavailable { mode, release, since, modes } => format!(
+                "{mode} needs {} or later: under L4T {release} the board has {}; plan for one of these with --power-mode",
+                since.of_jetpack(),
+                modes.join(" and ")
+            ),
             Note::Learned { source } => {
                 format!("corrected by measured runs on this device: {source}")
             }
@@ -119,9 +143,13 @@ impl Note {
             Note::QuantizationUnseen => {
                 "planned as its 16-bit original: config.json says the checkpoint is quantized, but its weights are not here".to_owned()
             }
-            Note::TowersUnseen => {
-                "its vision or audio encoder is not counted; config.json alone does not give its size".to_owned()
-            }
+            Note::TowersUnseen { audio_alone } => format!(
+                "its {} is not counted; config.json alone does not give its size",
+                match audio_alone {
+                    true => "audio encoder",
+                    false => "vision or audio encoder",
+                }
+            ),
             Note::PartialHeader { why } => {
                 format!("{why}; the real file will be a few MiB larger")
             }

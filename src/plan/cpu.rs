@@ -203,6 +203,7 @@ pub fn decode(operations: &[Operation], parallel: u64, machine: CpuContext<'_>) 
             Bound::Memory
         },
         bytes_per_step: (bytes * batch as f64) as u64,
+        memory_bytes_per_step: bytes * batch as f64,
         flops_per_step: operations.iter().fold(0, |sum: u64, o| {
             sum.saturating_add(o.weights.saturating_mul(2 * batch))
         }),

@@ -3,9 +3,10 @@
 
 use crate::device::PowerMode;
 use crate::model::ModelSpec;
-use crate::plan::fit::{ledger_fits, speeds_at};
-use crate::plan::memory::ledger;
+use crate::plan::fit::ledger_fits;
+use crate::plan::memory::{PassMemory, ledger_with};
 use crate::plan::operations::decode_operations;
+use crate::plan::rates::decode_by_depth;
 use crate::plan::roofline::Roof;
 use crate::plan::speed::Spread;
 use crate::plan::target::Target;
@@ -70,13 +71,35 @@ pub fn curves<'a>(
 ) -> Curves<'a> {
     let contexts = contexts(model, fit, workload);
     let modes: Vec<&PowerMode> = modes(target);
+    // What runs on the board showed holds for the mode that they ran in.
+    let without_learned = RuntimeProfile {
+        learned: None,
+        ..target.runtime.clone()
+    };
+    let in_mode = |mode: &&'a PowerMode| Target {
+        mode,
+        runtime: match mode.name == target.mode.name {
+            true => target.runtime,
+            false => &without_learned,
+        },
+        ..target
+    };
+    let in_modes: Vec<Target<'_>> = modes.iter().map(in_mode).collect();
+    let passes: Vec<(Workload, PassMemory)> = contexts
+        .iter()
+        .map(|&context| {
+            let asked = workload.with_context(context);
+            let pass = PassMemory::of(model, target.runtime, &asked);
+            (asked, pass)
+        })
+        .collect();
     let shown = fit.recommended().or(fit.wanted());
     let operations = shown.map_or_else(Vec::new, |plan| operations(model, plan, workload));
     Curves {
         plans: fit
             .plans
             .iter()
-            .map(|plan| curve(model, plan, target, workload, &contexts, &modes))
+            .map(|plan| curve(model, plan, target, &in_modes, workload, &passes))
             .collect(),
         modes: modes.iter().map(|mode| mode.name.as_str()).collect(),
         contexts,
@@ -121,56 +144,29 @@ fn curve(
     model: &ModelSpec,
     plan: &Plan,
     target: Target<'_>,
+    in_modes: &[Target<'_>],
     workload: &Workload,
-    contexts: &[u64],
-    modes: &[&PowerMode],
+    passes: &[(Workload, PassMemory)],
 ) -> PlanCurve {
-    let ledgers = contexts.iter().map(|&context| {
-        let asked = workload.with_context(context);
-        let ledger = ledger(model, &plan.assignment, target.runtime, &asked);
+    let ledgers = passes.iter().map(|(asked, pass)| {
+        let ledger = ledger_with(model, &plan.assignment, target.runtime, asked, pass);
         let fits = ledger_fits(&ledger, plan.available, target);
         (ledger.total(), fits)
     });
     let (memory, fits) = ledgers.unzip();
-    // What runs on the board showed holds for the mode that they ran in.
-    let without_learned = RuntimeProfile {
-        learned: None,
-        ..target.runtime.clone()
-    };
-    let in_mode = |mode: &&PowerMode| {
-        let runtime = if mode.name == target.mode.name {
-            target.runtime
-        } else {
-            &without_learned
-        };
-        let target = Target {
-            mode,
-            runtime,
-            ..target
-        };
-        let at = |&context: &u64| {
-            let depth = context / workload.parallel.max(1);
-            let deep = Workload {
-                prompt_tokens: depth,
-                cached_tokens: 0,
-                ..workload.clone()
-            };
-            Some(
-                speeds_at(model, plan, target, &deep)?
-                    .decode
-                    .tokens_per_second,
-            )
-        };
-        contexts.iter().map(at).collect::<Option<Vec<Spread>>>()
-    };
+    let parallel = workload.parallel.max(1);
+    let depths: Vec<u64> = passes
+        .iter()
+        .map(|(asked, _)| asked.context / parallel)
+        .collect();
+    let rates = plan
+        .speeds
+        .as_ref()
+        .and_then(|_| decode_by_depth(model, &plan.assignment, in_modes, workload, &depths));
     PlanCurve {
         memory,
         fits,
-        decode: modes
-            .iter()
-            .map(in_mode)
-            .collect::<Option<_>>()
-            .unwrap_or_default(),
+        decode: rates.unwrap_or_default(),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Watts while decoding, and tokens a joule, in each power mode, by the rails of the board whose power was measured.
 
-use crate::device::DeviceProfile;
+use crate::device::PowerMode;
 use crate::evidence::{Activity, Rail, rails};
 use crate::plan::speed::{ClockedGpu, DecodeEstimate, Spread};
-use crate::plan::target::gpu;
+use crate::plan::target::{Target, gpu};
+use crate::runtime::profile::ComputeBackend;
 
 /// What a power mode is predicted to draw while it decodes.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,22 +28,31 @@ pub struct RailEnergy {
     pub tokens_per_joule: Spread,
 }
 
-/// The modes of `device` whose clocks are known, each with what its rails draw while `decode` estimates its rate;
-/// empty where no rail was measured.
+/// The rails whose power is predicted on `target`: those that were measured on its board while a GPU decoded, and none where
+/// the processors do.
+pub(super) fn predicted_rails(target: Target<'_>) -> Vec<&'static Rail> {
+    match target.runtime.backend {
+        ComputeBackend::Cuda => rails(&target.device.id),
+        ComputeBackend::Cpu => Vec::new(),
+    }
+}
+
+/// The modes of the board whose clocks are known, each with what its rails draw while `decode` estimates its rate; empty
+/// where no power is predicted.
 pub(super) fn by_mode(
-    device: &DeviceProfile,
+    target: Target<'_>,
     parallel: u64,
-    decode: impl Fn(ClockedGpu) -> DecodeEstimate,
+    decode: impl Fn(&PowerMode, ClockedGpu) -> DecodeEstimate,
 ) -> Vec<ModeEnergy> {
-    let rails = rails(&device.id);
+    let rails = predicted_rails(target);
     if rails.is_empty() {
         return Vec::new();
     }
-    let modes = device.modes.iter();
+    let modes = target.device.modes.iter();
     let known = modes.filter_map(|mode| Some((mode, gpu(mode)?)));
     known
         .map(|(mode, gpu)| {
-            let decode = decode(gpu);
+            let decode = decode(mode, gpu);
             let of = |rail: &&'static Rail| rail_energy(rail, &decode, parallel, &gpu);
             ModeEnergy {
                 power_mode: mode.name.clone(),
@@ -65,7 +75,7 @@ fn rail_energy(
         sms: f64::from(gpu.sm_count),
         gigahertz: gpu.clock.0 / 1e9,
         gigamacs: steps * decode.flops_per_step as f64 / 2e9,
-        gigabytes: steps * decode.bytes_per_step as f64 / 1e9,
+        gigabytes: steps * decode.memory_bytes_per_step / 1e9,
     });
     let watts = Spread {
         low: expected * rail.low,

@@ -1,11 +1,17 @@
 //! Does it fit, how much context, how fast: one plan per scheme, and the scheme to take.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use crate::device::PowerMode;
 use crate::evidence::quality::Quality;
 use crate::model::ModelSpec;
 use crate::note::Note;
-use crate::plan::memory::{Ledger, ledger};
-use crate::plan::notes::{allocation_note, contiguity_note, derive_notes, granted, tight_note};
+use crate::plan::memory::{Ledger, PassMemory, ledger_with};
+use crate::plan::notes::{
+    allocation_note, contiguity_note, derive_notes, granted, risk_note, tight_note,
+};
 use crate::plan::rates;
 use crate::plan::recommend::{Choice, Offer, Preference};
 use crate::plan::speculation::{Speculation, speculation};
@@ -147,9 +153,10 @@ pub fn fit(
     target: Target<'_>,
     workload: &Workload,
 ) -> Fit {
+    let passes = Passes::of(model, target.runtime, workload);
     let plans: Vec<Plan> = candidates
         .into_iter()
-        .map(|candidate| plan(model, candidate, target, workload))
+        .map(|candidate| plan(model, candidate, target, workload, &passes))
         .collect();
     let choice = Preference::default().choose(&offers(&plans));
     Fit { plans, choice }
@@ -168,14 +175,52 @@ fn offers(plans: &[Plan]) -> Vec<Offer> {
     plans.iter().map(offer).collect()
 }
 
-fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &Workload) -> Plan {
+/// What passes take at the contexts that were looked at, which the plans of a model share.
+struct Passes<'a> {
+    model: &'a ModelSpec,
+    runtime: &'a RuntimeProfile,
+    workload: &'a Workload,
+    known: RefCell<BTreeMap<u64, Rc<PassMemory>>>,
+}
+
+impl<'a> Passes<'a> {
+    fn of(model: &'a ModelSpec, runtime: &'a RuntimeProfile, workload: &'a Workload) -> Self {
+        Passes {
+            model,
+            runtime,
+            workload,
+            known: RefCell::default(),
+        }
+    }
+
+    /// The ledger of `assignment` with `context` tokens.
+    fn ledger(&self, assignment: &Assignment, context: u64) -> Ledger {
+        let asked = self.workload.with_context(context);
+        let of_pass = || Rc::new(PassMemory::of(self.model, self.runtime, &asked));
+        let pass = Rc::clone(
+            self.known
+                .borrow_mut()
+                .entry(context)
+                .or_insert_with(of_pass),
+        );
+        ledger_with(self.model, assignment, self.runtime, &asked, &pass)
+    }
+}
+
+fn plan(
+    model: &ModelSpec,
+    candidate: Candidate,
+    target: Target<'_>,
+    workload: &Workload,
+    passes: &Passes<'_>,
+) -> Plan {
     let Candidate {
         assignment,
         file_bytes,
         quality,
         mut notes,
     } = candidate;
-    let memory = ledger(model, &assignment, target.runtime, workload);
+    let memory = passes.ledger(&assignment, workload.context);
     let available = available(target.device, workload);
     let speeds = rates::speeds(model, &assignment, target, workload);
     notes.extend(derive_notes(model, &assignment, &memory, target, workload));
@@ -185,11 +230,12 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
         notes.extend(allocation_note(&memory, target));
     }
     if fits {
+        notes.extend(risk_note(&memory, target));
         notes.extend(contiguity_note(&memory, target, workload.session));
         notes.extend(tight_note(&memory, available, target));
     }
     let tensor_bytes = assignment.tensor_bytes();
-    let max_context = max_context(model, &assignment, target, workload);
+    let max_context = max_context_of(&assignment, target, passes);
     Plan {
         verdict: if fits {
             Verdict::Fits
@@ -225,6 +271,14 @@ pub fn max_context(
     target: Target<'_>,
     workload: &Workload,
 ) -> u64 {
+    let passes = Passes::of(model, target.runtime, workload);
+    max_context_of(assignment, target, &passes)
+}
+
+fn max_context_of(assignment: &Assignment, target: Target<'_>, passes: &Passes<'_>) -> u64 {
+    let Passes {
+        model, workload, ..
+    } = passes;
     let available = available(target.device, workload);
     let step = target.runtime.memory.context_multiple.value.max(1) * workload.parallel.max(1);
     let limit = match model.dims.context {
@@ -232,12 +286,7 @@ pub fn max_context(
         limit => limit.saturating_mul(workload.parallel.max(1)),
     };
     let fits = |context: u64| {
-        let memory = ledger(
-            model,
-            assignment,
-            target.runtime,
-            &workload.with_context(context),
-        );
+        let memory = passes.ledger(assignment, context);
         ledger_fits(&memory, available, target)
     };
     // The runtime rounds a limit that is no multiple up, so the limit itself may be the answer.

@@ -6,9 +6,9 @@
 use crate::dtype::Dtype;
 use crate::model::{FeedForward, Layer, ModelSpec, TensorRole};
 use crate::note::KvProblem;
-use crate::plan::compute::compute;
+use crate::plan::compute::{Compute, EncoderCompute, compute};
 use crate::plan::draft::{Drafter, Head, positions, state_copies};
-use crate::plan::kv::kv_cache;
+use crate::plan::kv::{KvCache, KvSettings, kv_cache};
 use crate::plan::projector;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
@@ -68,12 +68,22 @@ impl RuntimeBytes {
         self.process + self.tokenizer + self.rest
     }
 
-    pub(super) fn of(runtime: &RuntimeProfile, model: &ModelSpec) -> RuntimeBytes {
+    pub(super) fn of(
+        runtime: &RuntimeProfile,
+        model: &ModelSpec,
+        workload: &Workload,
+    ) -> RuntimeBytes {
         let memory = &runtime.memory;
         let process = memory.process_bytes.as_ref();
         RuntimeBytes {
             process: Bytes(process.map_or(0.0, |bytes| bytes.expected) as u64),
-            tokenizer: per_entry(memory.vocabulary_entry_bytes.as_ref(), model),
+            tokenizer: match (&memory.tokenizer_bytes, workload.merges) {
+                (Some(bytes), Some(merges)) => {
+                    let entries = bytes.entry * model.dims.vocab as f64;
+                    Bytes((entries + bytes.merge * merges as f64) as u64)
+                }
+                _ => per_entry(memory.vocabulary_entry_bytes.as_ref(), model),
+            },
             rest: Bytes(memory.runtime_bytes.expected as u64),
         }
     }
@@ -100,6 +110,39 @@ impl Ledger {
     }
 }
 
+/// What a model takes whatever the types of its weights are: the same in all formats.
+#[derive(Clone, Debug)]
+pub(super) struct PassMemory {
+    settings: KvSettings,
+    cache: KvCache,
+    /// The replay of a pass, where the runtime's buffers follow from it.
+    graph: Option<Compute>,
+    towers: Bytes,
+    encoder: EncoderCompute,
+}
+
+impl PassMemory {
+    pub(super) fn of(
+        model: &ModelSpec,
+        runtime: &RuntimeProfile,
+        workload: &Workload,
+    ) -> PassMemory {
+        let settings = workload.kv_settings(runtime.memory.context_multiple.value);
+        let is_replayed = matches!(runtime.memory.compute, ComputeRule::Ggml { .. });
+        let replayed = || {
+            let rows = logit_rows(model, runtime, workload);
+            compute(model, &settings, rows, runtime.backend)
+        };
+        PassMemory {
+            cache: kv_cache(model, &settings),
+            graph: is_replayed.then(replayed),
+            towers: projector::weights(model, runtime, workload),
+            encoder: projector::compute(model, runtime, workload),
+            settings,
+        }
+    }
+}
+
 /// The ledger of `model` with the types of `assignment` under `runtime`.
 pub fn ledger(
     model: &ModelSpec,
@@ -107,11 +150,27 @@ pub fn ledger(
     runtime: &RuntimeProfile,
     workload: &Workload,
 ) -> Ledger {
+    let pass = PassMemory::of(model, runtime, workload);
+    ledger_with(model, assignment, runtime, workload, &pass)
+}
+
+/// The same with what a pass takes, which formats share.
+pub(super) fn ledger_with(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    runtime: &RuntimeProfile,
+    workload: &Workload,
+    pass: &PassMemory,
+) -> Ledger {
     let memory = &runtime.memory;
-    let settings = workload.kv_settings(memory.context_multiple.value);
-    let cache = kv_cache(model, &settings);
-    let towers = projector::weights(model, runtime, workload);
-    let encoder = projector::compute(model, runtime, workload);
+    let PassMemory {
+        settings,
+        cache,
+        graph,
+        towers,
+        encoder,
+    } = pass;
+    let towers = *towers;
     let text = assignment.tensor_bytes();
     let embedding = embedding_bytes(model, assignment);
     let duplicated = if memory.duplicates_tied_embedding.value && model.tied {
@@ -120,16 +179,14 @@ pub fn ledger(
         Bytes(0)
     };
     let buffers = match &memory.compute {
-        ComputeRule::Ggml { .. } => {
-            let rows = logit_rows(model, runtime, workload);
-            let compute = compute(model, &settings, rows, runtime.backend);
-            Buffers {
+        ComputeRule::Ggml { .. } => graph
+            .as_ref()
+            .map_or(Buffers::default(), |compute| Buffers {
                 device: compute.device_bytes,
                 all: compute.device_bytes + compute.host_bytes + compute.metadata_bytes,
                 output: compute.output_bytes,
-                stages: compute.stages,
-            }
-        }
+                stages: compute.stages.clone(),
+            }),
         ComputeRule::Activations { .. } => {
             let bytes = activations(model, settings.tokens());
             Buffers {
@@ -187,11 +244,11 @@ pub fn ledger(
         draft: draft_bytes(model, assignment, runtime, workload),
         adapters: workload.adapters,
         output: buffers.output,
-        runtime: RuntimeBytes::of(runtime, model),
+        runtime: RuntimeBytes::of(runtime, model, workload),
         loading: per_entry(memory.loading_entry_bytes.as_ref(), model),
         largest_allocation: largest.into_iter().max().unwrap_or(Bytes(0)),
         stages: buffers.stages,
-        kv_problem: cache.problem,
+        kv_problem: cache.problem.clone(),
     }
 }
 
@@ -263,6 +320,7 @@ fn activations(model: &ModelSpec, tokens: u64) -> Bytes {
 }
 
 /// The compute buffers by the runtime's rule.
+#[derive(Default)]
 struct Buffers {
     /// The largest one.
     device: Bytes,

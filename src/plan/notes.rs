@@ -1,15 +1,17 @@
 //! The caveats of a plan, derived from its numbers.
 
-use crate::device::{AllocationLimit, Session};
+use crate::device::{AllocationLimit, PowerMode, Session};
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::model::projector::without_file;
 use crate::note::Note;
+use crate::plan::energy::predicted_rails;
 use crate::plan::memory::Ledger;
 use crate::plan::projector;
 use crate::plan::rates::unmeasured;
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
+use crate::runtime::profile::ComputeBackend;
 use crate::scheme::Assignment;
 use crate::sourced::Trust;
 use crate::units::Bytes;
@@ -81,7 +83,12 @@ pub(super) fn derive_notes(
     }
     let towers = projector::weights(model, runtime, workload);
     if towers > Bytes(0) {
-        notes.push(Note::Towers { bytes: towers });
+        let is_made = projector::loaded(model, runtime, workload).is_some();
+        let in_q8_0 = || projector::weights_in(Dtype::Q8_0, model, runtime, workload);
+        notes.push(Note::Towers {
+            bytes: towers,
+            in_q8_0: is_made.then(in_q8_0),
+        });
     }
     let encoder = projector::loaded(model, runtime, workload);
     let has_encoder = encoder.is_some();
@@ -129,6 +136,13 @@ pub(super) fn derive_notes(
         }
         _ => {}
     }
+    if workload.energy_budget.is_some() && predicted_rails(target).is_empty() {
+        notes.push(Note::EnergyUnknown {
+            device: target.device.name.clone(),
+            on_processors: runtime.backend == ComputeBackend::Cpu,
+        });
+    }
+    notes.extend(mode_note(target));
     notes.extend(runtime.learned.as_ref().map(|learned| Note::Learned {
         source: learned.source.clone(),
     }));
@@ -142,6 +156,24 @@ pub(super) fn derive_notes(
         });
     }
     notes
+}
+
+/// The caveat that the board's release does not have the power mode yet.
+fn mode_note(target: Target<'_>) -> Option<Note> {
+    // A board at hand says itself which modes it has.
+    let release = target.release.filter(|_| target.device.at_hand.is_none())?;
+    let is_there = |mode: &PowerMode| mode.since.is_none_or(|since| since <= release);
+    let since = target.mode.since.filter(|since| release < *since)?;
+    let modes = target.device.modes.iter();
+    Some(Note::ModeUnavailable {
+        mode: target.mode.name.clone(),
+        release,
+        since,
+        modes: modes
+            .filter(|mode| is_there(mode))
+            .map(|mode| mode.name.clone())
+            .collect(),
+    })
 }
 
 /// The caveat that less memory is left than the runtime may need beyond the expected amount.
@@ -179,6 +211,20 @@ pub(super) fn contiguity_note(
         largest,
         limit,
         now,
+    })
+}
+
+/// The caveat that the driver of the board's release refused allocations of this size on some boards.
+pub(super) fn risk_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
+    let release = target.release?;
+    let largest = memory.largest_allocation;
+    let limit = target.device.largest_allocation(Some(release))?;
+    let refused = limit.refused.as_ref()?.value;
+    (refused <= largest).then_some(Note::AllocationRisk {
+        largest,
+        refused,
+        release,
+        lifted: limit.until,
     })
 }
 

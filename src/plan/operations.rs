@@ -2,6 +2,7 @@
 //! and format.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::dtype::Dtype;
 use crate::model::{
@@ -9,7 +10,9 @@ use crate::model::{
 };
 use crate::plan::kv::{key_width, value_width};
 use crate::plan::part::ModelPart;
-use crate::plan::speed::{Operation, OperationGroup, PromptWork, attention_macs, attention_pairs};
+use crate::plan::speed::{
+    Operation, OperationGroup, PromptWork, attention_cells, attention_macs, attention_pairs,
+};
 use crate::plan::workload::Workload;
 use crate::scheme::{Assigned, Assignment};
 
@@ -32,68 +35,21 @@ pub fn operations_of(
     workload: &Workload,
     part: &ModelPart,
 ) -> Vec<Operation> {
-    // Experts are kept separate, because a batch reads more of them than one token does. Only rows of the same length are
-    // summed, because the cost of a row depends on its length.
-    let mut gathered: BTreeMap<(OperationGroup, bool, Dtype, u64), Operation> = BTreeMap::new();
-    let mut add = |row: u64, operation: Operation| {
-        gathered
-            .entry((
-                operation.group,
-                operation.stored > operation.bytes,
-                operation.dtype,
-                row,
-            ))
-            .and_modify(|sum| {
-                // Blocks with attention and blocks with a recurrence may have matrices of one format and row length.
-                let is_mixed = sum.group == OperationGroup::Attention && sum.name != operation.name;
-                *sum = sum.clone().and(&operation);
-                if is_mixed {
-                    sum.name = MIXER.to_owned();
-                }
-            })
-            .or_insert(operation);
-    };
+    let mut gathered = Gathered::default();
     for (tensor, assigned) in model.tensors.iter().zip(&assignment.tensors) {
         if let Some(operation) = of_tensor(model, tensor, assigned).filter(|_| part.has(tensor)) {
-            add(row_of(tensor, &operation), operation);
+            gathered.add(row_of(tensor, &operation), operation);
         }
         let is_head = model.tied && !model.is_encoder() && part.output;
         if is_head && tensor.role == TensorRole::TokenEmbedding {
-            add(
+            gathered.add(
                 tensor.row(),
                 matrix(model, OperationGroup::Head, tensor, assigned),
             );
         }
     }
-    let depth = workload.prompt_tokens;
     let layers = part.layers_of(model);
-    for attention in layers
-        .iter()
-        .filter_map(|layer| layer.mixer.attention.as_ref())
-    {
-        let seen = attention.window.map_or(depth, |window| window.min(depth));
-        let bytes = workload.type_k.row_bytes(key_width(attention))
-            + workload.type_v.row_bytes(value_width(attention));
-        let head = attention.key_dim.saturating_add(value_dim(attention));
-        let macs = attention.heads.saturating_mul(head).saturating_mul(seen);
-        let bytes = (bytes * seen).0;
-        let times = if reads_together(workload) {
-            1
-        } else {
-            (attention.heads / attention.kv_heads.max(1)).max(1)
-        };
-        add(
-            seen,
-            Operation::state(
-                "attention over the cache",
-                OperationGroup::KvCache,
-                workload.type_k,
-                bytes,
-                macs,
-            )
-            .over_cache(seen, bytes.saturating_mul(times)),
-        );
-    }
+    gathered.add_caches(layers, workload);
     for recurrent in layers
         .iter()
         .filter_map(|layer| layer.mixer.recurrent.as_ref())
@@ -102,7 +58,7 @@ pub fn operations_of(
         let elements = recurrent
             .conv_elements
             .saturating_add(recurrent.state_elements);
-        add(
+        gathered.add(
             0,
             Operation::state(
                 "recurrent state",
@@ -113,7 +69,73 @@ pub fn operations_of(
             ),
         );
     }
-    gathered.into_values().collect()
+    gathered.0.into_values().collect()
+}
+
+/// Those of [`decode_operations`] that differ by depth, which no type of a weight changes.
+pub fn cache_operations(model: &ModelSpec, workload: &Workload) -> Vec<Operation> {
+    let mut gathered = Gathered::default();
+    gathered.add_caches(&model.layers, workload);
+    gathered.0.into_values().collect()
+}
+
+/// Operations summed by group and format. Experts are kept separate, because a batch reads more of them than one token does.
+/// Only rows of the same length are summed, because the cost of a row depends on its length.
+#[derive(Default)]
+struct Gathered(BTreeMap<(OperationGroup, bool, Dtype, u64), Operation>);
+
+impl Gathered {
+    fn add(&mut self, row: u64, operation: Operation) {
+        let is_routed = operation.stored > operation.bytes;
+        match self
+            .0
+            .entry((operation.group, is_routed, operation.dtype, row))
+        {
+            Entry::Vacant(free) => {
+                free.insert(operation);
+            }
+            Entry::Occupied(mut sum) => {
+                let sum = sum.get_mut();
+                // Blocks with attention and blocks with a recurrence may have matrices of one format and row length.
+                if sum.group == OperationGroup::Attention && sum.name != operation.name {
+                    MIXER.clone_into(&mut sum.name);
+                }
+                sum.add(&operation);
+            }
+        }
+    }
+
+    /// What attention over the cache of `layers` takes at a depth of the workload's prompt.
+    fn add_caches(&mut self, layers: &[Layer], workload: &Workload) {
+        let depth = workload.prompt_tokens;
+        for attention in layers
+            .iter()
+            .filter_map(|layer| layer.mixer.attention.as_ref())
+        {
+            let seen = attention.window.map_or(depth, |window| window.min(depth));
+            let bytes = workload.type_k.row_bytes(key_width(attention))
+                + workload.type_v.row_bytes(value_width(attention));
+            let head = attention.key_dim.saturating_add(value_dim(attention));
+            let macs = attention.heads.saturating_mul(head).saturating_mul(seen);
+            let bytes = (bytes * seen).0;
+            let times = if reads_together(workload) {
+                1
+            } else {
+                (attention.heads / attention.kv_heads.max(1)).max(1)
+            };
+            self.add(
+                seen,
+                Operation::state(
+                    "attention over the cache",
+                    OperationGroup::KvCache,
+                    workload.type_k,
+                    bytes,
+                    macs,
+                )
+                .over_cache(seen, bytes.saturating_mul(times)),
+            );
+        }
+    }
 }
 
 /// Whether query heads that share keys and values read them together. llama.cpp's fused kernel for tensor cores does
@@ -174,15 +196,37 @@ pub fn prompt_work_of(layers: &[Layer], workload: &Workload) -> PromptWork {
     let pairs = |a: &Attention| {
         attention_pairs(tokens, cached, workload.ubatch, a.window).saturating_mul(a.heads)
     };
+    let widened = |a: &Attention| {
+        let cells = attention_cells(tokens, cached, workload.ubatch, a.window);
+        cells.saturating_mul(widened_row(a, workload))
+    };
     PromptWork {
         tokens,
         ubatch: workload.ubatch,
         attention_macs: attention_of(layers, workload.prompt_tokens)
             .saturating_sub(attention_of(layers, cached)),
-        attention_pairs: attentions.map(pairs).fold(0, u64::saturating_add),
+        attention_pairs: attentions.clone().map(pairs).fold(0, u64::saturating_add),
         fused: workload.flash_attention,
+        widened_bytes: attentions.map(widened).fold(0, u64::saturating_add),
         recurrent_layers: scanned.count() as u64,
     }
+}
+
+/// Bytes that move while the keys and values of a cell become F16. The fused kernel for several tokens takes no other type,
+/// so each ubatch first copies all cells that it sees of each layer (`launch_fattn`, ggml-cuda/fattn-common.cuh): the cell
+/// is read, and its copy written. The kernel reads a copy as it reads a cache in F16.
+fn widened_row(attention: &Attention, workload: &Workload) -> u64 {
+    if !workload.flash_attention || attention.cache == Cache::None {
+        return 0;
+    }
+    let halves = [
+        (workload.type_k, key_width(attention)),
+        (workload.type_v, value_width(attention)),
+    ];
+    let others = halves.into_iter().filter(|(dtype, _)| *dtype != Dtype::F16);
+    others
+        .map(|(dtype, width)| (dtype.row_bytes(width) + Dtype::F16.row_bytes(width)).0)
+        .fold(0, u64::saturating_add)
 }
 
 /// MLA caches one latent that serves as key and as value.

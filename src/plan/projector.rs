@@ -37,6 +37,16 @@ pub fn text_alone(model: &ModelSpec, runtime: &RuntimeProfile) -> bool {
 
 /// Bytes of the projector and of other towers.
 pub fn weights(model: &ModelSpec, runtime: &RuntimeProfile, workload: &Workload) -> Bytes {
+    weights_in(BASE, model, runtime, workload)
+}
+
+/// The same with the projector's matrices in `base`, where it is a file of llama.cpp's.
+pub(super) fn weights_in(
+    base: Dtype,
+    model: &ModelSpec,
+    runtime: &RuntimeProfile,
+    workload: &Workload,
+) -> Bytes {
     let stored = |keep: fn(&str) -> bool| -> Bytes {
         let towers = model.towers.iter().filter(|tower| keep(&tower.name));
         towers.map(|tower| tower.bytes).sum()
@@ -47,9 +57,9 @@ pub fn weights(model: &ModelSpec, runtime: &RuntimeProfile, workload: &Workload)
     match (loaded(model, runtime, workload), &model.projector) {
         // The file holds audio encoders too.
         (Some(projector), _) if projector.is_stored || projector.audio.is_some() => {
-            projector.bytes(BASE)
+            projector.bytes(base)
         }
-        (Some(projector), _) => projector.bytes(BASE) + stored(|name| name.starts_with("audio")),
+        (Some(projector), _) => projector.bytes(base) + stored(|name| name.starts_with("audio")),
         (None, Some(projector)) if model.towers.is_empty() => projector.bytes(Dtype::BF16),
         (None, _) => stored(|_| true),
     }

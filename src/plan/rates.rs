@@ -1,17 +1,19 @@
 //! How fast a plan runs: on the GPU by the runtime's speed model, on measured processors by their calibration, either
 //! corrected by what runs on the device showed.
 
-use crate::device::Cpu;
+use crate::device::{Cpu, PowerMode};
 use crate::dtype::Dtype;
-use crate::evidence::{Evidence, EvidenceQuery, Rated, evidence};
+use crate::evidence::{Evidence, EvidenceQuery, Rated, Shape, evidence};
 use crate::model::ModelSpec;
 use crate::plan::cpu;
 use crate::plan::energy::{self, ModeEnergy};
-use crate::plan::operations::{decode_operations, operations_of, prompt_work, prompt_work_of};
+use crate::plan::operations::{
+    cache_operations, decode_operations, operations_of, prompt_work, prompt_work_of,
+};
 use crate::plan::part::ModelPart;
 use crate::plan::projector;
 use crate::plan::speed::{
-    self, ClockedGpu, DecodeEstimate, OperationGroup, PromptEstimate, Spread, finite,
+    self, ClockedGpu, DecodeEstimate, Operation, OperationGroup, PromptEstimate, Spread, finite,
 };
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
@@ -114,6 +116,14 @@ pub(super) fn speeds(
                 scheme: &assignment.scheme,
                 bytes: assignment.tensor_bytes().0,
                 tokens: workload.prompt_tokens,
+                shape: Shape {
+                    hidden: model.dims.hidden,
+                    layers,
+                    vocabulary: model.dims.vocab,
+                },
+                sequences: workload.parallel,
+                flash_attention: workload.flash_attention,
+                cuda_graphs: workload.cuda_graphs,
             };
             let here = decode(now);
             let expected = here.tokens_per_second.expected.max(f64::MIN_POSITIVE);
@@ -133,7 +143,7 @@ pub(super) fn speeds(
                     }),
                     evidence: evidence(target.runtime, Rated::Decode, asked),
                     prompt_evidence: evidence(target.runtime, Rated::Prompt, asked),
-                    energy: energy::by_mode(target.device, workload.parallel, decode),
+                    energy: Vec::new(),
                 }),
                 decode: here,
             }
@@ -144,6 +154,14 @@ pub(super) fn speeds(
         Some(learned) => apply_learned(speeds, learned),
         None => speeds,
     };
+    if let Some(published) = &mut speeds.published {
+        // What was learned from runs holds for the mode that they ran in.
+        let decode = |mode: &PowerMode, gpu: ClockedGpu| match mode.name == target.mode.name {
+            true => speeds.decode.clone(),
+            false => speed::decode(&operations, layers, workload.parallel, &gpu, speed),
+        };
+        published.energy = energy::by_mode(target, workload.parallel, decode);
+    }
     speeds.encoder = match speeds.published {
         Some(_) => projector::seconds(model, target, workload),
         None => None,
@@ -164,6 +182,51 @@ pub(super) fn speeds(
         }
     });
     Some(speeds)
+}
+
+/// The decode rates of `model` on each of `targets` at each of `depths`. `None` as for [`speeds`].
+pub(super) fn decode_by_depth(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    targets: &[Target<'_>],
+    workload: &Workload,
+    depths: &[u64],
+) -> Option<Vec<Vec<Spread>>> {
+    let at = |depth: u64| Workload {
+        prompt_tokens: depth,
+        cached_tokens: 0,
+        ..workload.clone()
+    };
+    // Only reading the cache differs by depth.
+    let operations = decode_operations(model, assignment, workload).into_iter();
+    let always: Vec<Operation> = operations
+        .filter(|operation| operation.group != OperationGroup::KvCache)
+        .collect();
+    let at_depths: Vec<Vec<Operation>> = depths
+        .iter()
+        .map(|depth| cache_operations(model, &at(*depth)))
+        .collect();
+    let rates = |target: &Target<'_>| match (gpu(target.mode), measured_cpu(*target)) {
+        (Some(gpu), None) if target.runtime.learned.is_none() => {
+            let (layers, speed) = (model.layers.len() as u64, target.speed(workload));
+            Some(speed::decode_rates(
+                &always,
+                &at_depths,
+                layers,
+                workload.parallel,
+                &gpu,
+                &speed,
+            ))
+        }
+        _ => {
+            let each = depths.iter().map(|depth| {
+                let speeds = speeds(model, assignment, *target, &at(*depth))?;
+                Some(speeds.decode.tokens_per_second)
+            });
+            each.collect()
+        }
+    };
+    targets.iter().map(rates).collect()
 }
 
 /// How long a part of a model takes.

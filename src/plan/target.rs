@@ -7,7 +7,7 @@ use crate::device::{Clocks, Cpu, DeviceProfile, L4tRelease, PowerMode};
 use crate::plan::speed::ClockedGpu;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
-use crate::runtime::profile::Speed;
+use crate::runtime::profile::{ComputeBackend, Conditions, Speed};
 use crate::units::Bytes;
 
 /// What a model is planned against.
@@ -28,10 +28,18 @@ pub struct Target<'a> {
 impl<'a> Target<'a> {
     /// The runtime's speed with the workload's way to launch kernels, under the board's conditions.
     pub(super) fn speed(self, workload: &Workload) -> Cow<'a, Speed> {
+        let (clocks, release) = (self.clocks, self.release);
         match self.runtime.speed.launching(workload.cuda_graphs) {
-            Cow::Borrowed(speed) => speed.under(self.clocks, self.release),
-            Cow::Owned(speed) => Cow::Owned(speed.under(self.clocks, self.release).into_owned()),
+            speed if self.conditions().is_none() => speed,
+            Cow::Borrowed(speed) => speed.under(clocks, release),
+            Cow::Owned(speed) => Cow::Owned(speed.under(clocks, release).into_owned()),
         }
+    }
+
+    /// What the board's clocks and its system change: measured where a GPU computes.
+    pub fn conditions(self) -> Option<&'a Conditions> {
+        let of_runtime = self.runtime.speed.conditions.as_ref();
+        of_runtime.filter(|_| self.runtime.backend == ComputeBackend::Cuda)
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Workload {
     pub energy_budget: Option<f64>,
     /// Leave vision and audio towers out.
     pub text_only: bool,
-    /// Images that the model looks at; their tokens are part of the prompt.
+    /// Images that the model looks at; `prompt_tokens` has their tokens too.
     pub images: u64,
     /// Their size, if not the encoder's own.
     pub image: Option<ImageSize>,
@@ -63,6 +63,8 @@ pub struct Workload {
     pub draft: Option<Draft>,
     /// Adapters that share the model's weights.
     pub adapters: Bytes,
+    /// Merges of the model's tokenizer, for which runtimes take memory; `None` where the tokenizer is not at hand.
+    pub merges: Option<u64>,
 }
 
 impl Default for Workload {
@@ -88,6 +90,7 @@ impl Default for Workload {
             projector_on_cpu: false,
             draft: None,
             adapters: Bytes(0),
+            merges: None,
         }
     }
 }

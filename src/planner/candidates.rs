@@ -85,6 +85,7 @@ pub(super) fn candidates(
             && scheme::symmetric_only(model, scheme).is_none()
             && !(stored_loads && scheme.id == stored_id)
     };
+    let as_it_is = stored_loads.then_some(stored_id.as_str());
     let made: Vec<&Scheme> = match schemes {
         Schemes::Named(ids) => {
             let mut named = Vec::new();
@@ -92,7 +93,7 @@ pub(super) fn candidates(
                 .iter()
                 .filter(|id| !(stored_loads && id.eq_ignore_ascii_case(&stored_id)))
             {
-                named.push(named_scheme(id, model, runtime, is_gguf)?);
+                named.push(named_scheme(id, model, runtime, is_gguf, as_it_is)?);
             }
             named
         }
@@ -312,10 +313,10 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
     if is_quantized && model.prequantized.is_none() {
         notes.push(Note::QuantizationUnseen);
     }
-    let unseen = if model.projector.is_some() {
-        &["audio_config", "audio_processor"][..]
-    } else {
-        &["vision_config", "audio_config", "audio_processor"]
+    let unseen = match &model.projector {
+        Some(projector) if projector.audio.is_some() => &[][..],
+        Some(_) => &["audio_config", "audio_processor"],
+        None => &["vision_config", "audio_config", "audio_processor"],
     };
     // A class that is conditioned on more than text has an encoder, whether or not the configuration tells of it.
     let class = config
@@ -327,7 +328,9 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
         .any(|key| encoder_part(&model.config, key).is_some_and(|v| v.is_object()))
         || is_conditioned && model.projector.is_none()
     {
-        notes.push(Note::TowersUnseen);
+        notes.push(Note::TowersUnseen {
+            audio_alone: model.projector.is_some(),
+        });
     }
     notes
 }
@@ -346,12 +349,29 @@ fn loadable(runtime: &RuntimeProfile) -> Vec<&'static str> {
         .collect()
 }
 
+/// What to plan in place of `scheme`, which `runtime` does not load: the checkpoint as it is, in the format `stored`. Runtimes
+/// that list the other 16 bits hold them in as much memory.
+fn way_out(scheme: &Scheme, stored: &str, runtime: &RuntimeProfile) -> String {
+    let is_16_bit = |dtype| matches!(dtype, Dtype::BF16 | Dtype::F16);
+    let is_stored = Scheme::get(stored).is_some_and(|stored| is_16_bit(stored.base));
+    let as_large = if is_16_bit(scheme.base) && is_stored && loads(runtime, scheme.id) {
+        format!(
+            ", which it holds in {} as well, as large and as fast",
+            scheme.id
+        )
+    } else {
+        String::new()
+    };
+    format!("; --scheme {stored} is the checkpoint as it is{as_large}")
+}
+
 /// The scheme with this id, if the runtime loads it and it can be made of the checkpoint.
 fn named_scheme(
     id: &str,
     model: &ModelSpec,
     runtime: &RuntimeProfile,
     is_gguf: bool,
+    as_it_is: Option<&str>,
 ) -> Result<&'static Scheme, CandidateError> {
     let Some(scheme) = Scheme::get(id) else {
         let nearest = crate::nearest::hint(id, SCHEMES.iter().map(|scheme| scheme.id));
@@ -368,6 +388,7 @@ fn named_scheme(
             runtime: runtime.name.clone(),
             id: scheme.id.to_owned(),
             loads: loadable(runtime).join(", "),
+            way_out: as_it_is.map_or_else(String::new, |stored| way_out(scheme, stored, runtime)),
         });
     }
     if is_gguf && scheme.container == Container::Safetensors {

@@ -371,7 +371,7 @@ pub enum CandidateError {
         nearest: String,
     },
     /// The runtime cannot load the scheme.
-    #[error("{runtime} does not load {id}; it loads {loads}")]
+    #[error("{runtime} does not load {id}; it loads {loads}{way_out}")]
     NotLoadable {
         /// The runtime.
         runtime: String,
@@ -379,6 +379,8 @@ pub enum CandidateError {
         id: String,
         /// What it loads.
         loads: String,
+        /// What to plan instead, behind a semicolon, if the checkpoint can be planned as it is.
+        way_out: String,
     },
     /// The processor that the runtime computes on has no kernels for a type.
     #[error(

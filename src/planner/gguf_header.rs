@@ -92,6 +92,15 @@ impl GgufHeader {
         }
     }
 
+    /// Merges of the tokenizer, 0 of one that has none; `None` where there is no tokenizer at hand.
+    pub(super) fn merges(&self) -> Option<u64> {
+        let metadata = self.metadata.as_ref().ok()?;
+        let value = |key: &str| metadata.iter().find(|(own, _)| own == key).map(|(_, v)| v);
+        value("tokenizer.ggml.tokens")?;
+        let merges = value("tokenizer.ggml.merges").and_then(Value::array_len);
+        Some(merges.unwrap_or(0))
+    }
+
     /// Holds a GGUF to what llama.cpp runs, and the weights of another `checkpoint` to what every GGUF of it needs.
     ///
     /// # Errors

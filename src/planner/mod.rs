@@ -202,13 +202,14 @@ impl Planner {
         board: &Board,
         request: &Request,
     ) -> Result<(Workload, GgufHeader), PlanError> {
-        let workload = request.workload.of(&self.model, &board.runtime)?;
+        let mut workload = request.workload.of(&self.model, &board.runtime)?;
         if workload.draft.is_some() {
             let drafts = board.runtime.lines.drafts.as_ref();
             let of = || format!("{} for --draft", board.runtime.name);
             PlanError::of_version(request.board.runtime_version, drafts, of)?;
         }
         let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
+        workload.merges = header.merges();
         Ok((workload, header))
     }
 

@@ -266,6 +266,7 @@ impl WorkloadRequest {
             projector_on_cpu: self.projector_on_cpu,
             draft: self.draft.clone(),
             adapters: self.adapter_bytes(model, runtime)?,
+            merges: None,
         };
         if let Some(draft) = &load.draft {
             drafting::check(draft, model, runtime)?;

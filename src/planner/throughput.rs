@@ -20,7 +20,8 @@ impl Planner {
         let mut batches = Vec::new();
         for sequences in SEQUENCES {
             let request = together(request, one.context, sequences);
-            let workload = request.workload.of(self.model(), &board.runtime)?;
+            let mut workload = request.workload.of(self.model(), &board.runtime)?;
+            workload.merges = one.merges;
             let fit = self.fit_with(board, &request, &workload, &header)?;
             batches.extend(Batch::of(&fit, sequences));
         }

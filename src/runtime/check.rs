@@ -113,6 +113,12 @@ impl RuntimeProfile {
                 return Err(format!("`memory.{field}` must be from 0 to 65536"));
             }
         }
+        let is_size = |bytes: f64| (0.0..=65536.0).contains(&bytes);
+        if let Some(bytes) = &memory.tokenizer_bytes
+            && !(is_size(bytes.entry) && is_size(bytes.merge))
+        {
+            return Err("`memory.tokenizer_bytes` must be from 0 to 65536 each".to_owned());
+        }
         if speed.cost.is_empty() {
             return Err("`speed.cost` has no format".to_owned());
         }
@@ -239,6 +245,10 @@ impl RuntimeProfile {
             ),
             ("memory.loading_entry_bytes", &memory.loading_entry_bytes),
         ];
+        let tokenizer = memory.tokenizer_bytes.iter();
+        cited.extend(
+            tokenizer.map(|bytes| ("memory.tokenizer_bytes".to_owned(), bytes.source.clone())),
+        );
         let process = memory.process_bytes.iter();
         cited
             .extend(process.map(|bytes| ("memory.process_bytes".to_owned(), bytes.source.clone())));

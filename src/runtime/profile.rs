@@ -147,9 +147,23 @@ pub struct Memory {
     pub pool_fraction: Option<Sourced<f64>>,
     /// Bytes of its tokenizer for each entry of the vocabulary, where `runtime_bytes` does not include them.
     pub vocabulary_entry_bytes: Option<Sourced<f64>>,
+    /// The same by what the tokenizer holds, where that is known.
+    pub tokenizer_bytes: Option<TokenizerBytes>,
     /// Bytes for each entry of the vocabulary that it takes for a moment while it loads, before there are caches and compute
     /// buffers.
     pub loading_entry_bytes: Option<Sourced<f64>>,
+}
+
+/// What a tokenizer takes.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerBytes {
+    /// Bytes for each entry of the vocabulary.
+    pub entry: f64,
+    /// Bytes for each merge of a byte pair encoding.
+    pub merge: f64,
+    /// A key of [`RuntimeProfile::sources`].
+    pub source: String,
 }
 
 /// How much of the KV cache a runtime allocates at once. A block is a layer.

@@ -242,39 +242,39 @@ mod tests {
         );
         refused("[speed]\njion = 3", "jion");
         refused(
-            "[speed]\noverlap_norm = { value = 0.5, source = \"residual\" }",
+            "[speed]\noverlap_norm = { value = 0.5, source = \"left-out\" }",
             "must be from 1 to 64",
         );
         refused(
-            "[speed]\noverlap_norm = { value = nan, source = \"residual\" }",
+            "[speed]\noverlap_norm = { value = nan, source = \"left-out\" }",
             "must be from 1 to 64",
         );
         refused(
-            "[speed]\nbandwidth_efficiency = { low = 0.5, expected = 0.6, high = 1.2, source = \"residual\", trust = \"fitted\" }",
+            "[speed]\nbandwidth_efficiency = { low = 0.5, expected = 0.6, high = 1.2, source = \"left-out\", trust = \"fitted\" }",
             "at most 1",
         );
         refused(
-            "[speed]\nbandwidth_efficiency = { low = 0.7, expected = 0.6, high = 0.9, source = \"residual\", trust = \"fitted\" }",
+            "[speed]\nbandwidth_efficiency = { low = 0.7, expected = 0.6, high = 0.9, source = \"left-out\", trust = \"fitted\" }",
             "low <= expected",
         );
         refused(
-            "[speed]\nhost_seconds = { low = 0.0, expected = nan, high = 0.9, source = \"residual\", trust = \"fitted\" }",
+            "[speed]\nhost_seconds = { low = 0.0, expected = nan, high = 0.9, source = \"left-out\", trust = \"fitted\" }",
             "low <= expected",
         );
         refused(
-            "[speed.cost]\nQ4_K = { cycles = -1.0, source = \"residual\", trust = \"fitted\" }",
+            "[speed.cost]\nQ4_K = { cycles = -1.0, source = \"left-out\", trust = \"fitted\" }",
             "not negative",
         );
         refused(
-            "[speed.cost]\nw4 = { cycles = 1.0, source = \"residual\", trust = \"fitted\" }",
+            "[speed.cost]\nw4 = { cycles = 1.0, source = \"left-out\", trust = \"fitted\" }",
             "must state its `bits`",
         );
         refused(
-            "[memory]\ncontext_multiple = { value = 0, source = \"residual\" }",
+            "[memory]\ncontext_multiple = { value = 0, source = \"left-out\" }",
             "at least 1",
         );
         refused(
-            "[memory]\npool_fraction = { value = 1.5, source = \"residual\" }",
+            "[memory]\npool_fraction = { value = 1.5, source = \"left-out\" }",
             "at most 1",
         );
         refused("trust = \"absolute\"", "trust");

@@ -32,6 +32,25 @@ fn llama_8b() -> Json {
     })
 }
 
+fn qwen3_8b() -> Json {
+    document!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 4096,
+        "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "intermediate_size": 12288, "vocab_size": 151_936, "max_position_embeddings": 40960,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": false, "hidden_act": "silu",
+    })
+}
+
+fn gemma3_4b() -> Json {
+    let mut config = gemma3_12b();
+    config["hidden_size"] = 2560.into();
+    config["num_hidden_layers"] = 34.into();
+    config["num_attention_heads"] = 8.into();
+    config["num_key_value_heads"] = 4.into();
+    config["intermediate_size"] = 10240.into();
+    config
+}
+
 fn gemma3_12b() -> Json {
     document!({
         "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 3840,
@@ -61,18 +80,20 @@ fn lacks_memory(plan: &Json) -> bool {
     plan["memory"]["headroom_bytes"].as_i64().unwrap() < 0
 }
 
-/// A program that keeps the logits of a whole ubatch ran Qwen2.5-Coder-7B in Q4_K_M with a context of 1024 and failed with
-/// 4096: its compute buffer grew to 2432 MiB (SamJSui/jetsonfabric).
+/// A program that has llama.cpp as its library, as llama-bench does, ran Qwen2.5-Coder-7B in Q4_K_M with a context of 1024
+/// and failed with 4096: its compute buffer grew to 2432 MiB (SamJSui/jetsonfabric). llama-server reserves the logits of
+/// one token a sequence, and would have fitted.
 #[test]
 fn a_ubatch_as_long_as_the_context_can_be_too_much() {
-    let at = |tokens: u64| {
+    let at = |tokens: u64, runtime: &str, fits: bool| {
         let words = format!(
-            "--scheme q4_k_m --power-mode MAXN_SUPER --context {tokens} --ubatch {tokens} --outputs {tokens}"
+            "--scheme q4_k_m --power-mode MAXN_SUPER --runtime {runtime} --context {tokens} --ubatch {tokens}"
         );
-        plan(qwen_7b(), tokens == 1024, &words)
+        plan(qwen_7b(), fits, &words)
     };
-    assert!(!lacks_memory(&at(1024)));
-    let failed = at(4096);
+    assert!(!lacks_memory(&at(1024, "llama-bench", true)));
+    assert!(!lacks_memory(&at(4096, "llama.cpp", true)));
+    let failed = at(4096, "llama-bench", false);
     assert!(lacks_memory(&failed));
     let memory = &failed["memory"];
     let compute =
@@ -106,6 +127,31 @@ fn one_allocation_can_be_too_much_for_the_driver() {
     let failed = on("36.4.7", false);
     assert!(has(&failed, "large_allocation") && !lacks_memory(&failed));
     assert!(!has(&on("36.5.0", true), "large_allocation"));
+}
+
+/// Under R36.4.7 a board failed in every power mode with models whose weights are one allocation of 2.2 to 2.5 GB, where
+/// another one was granted 3 GiB: Gemma 3 4B in Q4_K_M and Ternary Bonsai 8B in Q2_0 (SmolHub).
+#[test]
+fn an_allocation_that_some_boards_refused_is_a_risk() {
+    let on = |config: Json, scheme: &str, release: &str| {
+        let words = format!("--scheme {scheme} --context 2560 {release}");
+        plan(config, true, &words)
+    };
+    for (config, scheme) in [(gemma3_4b(), "q4_k_m"), (qwen3_8b(), "q2_0")] {
+        let risky = on(config.clone(), scheme, "--l4t 36.4.7");
+        assert!(has(&risky, "allocation_may_fail"), "{scheme}");
+        for other in ["--l4t 36.5.0", "--l4t 36.4.4", ""] {
+            let safe = on(config.clone(), scheme, other);
+            assert!(!has(&safe, "allocation_may_fail"), "{scheme} {other}");
+        }
+    }
+    // The same board ran what takes less in one piece.
+    let ran = on(
+        qwen2(896, 24, 14, 2, 4864, 151_936),
+        "q4_k_m",
+        "--l4t 36.4.7",
+    );
+    assert!(!has(&ran, "allocation_may_fail"));
 }
 
 /// 811 MB in one piece failed beside the desktop and worked without it; 2696 MiB failed with 1715 MiB free.

@@ -218,6 +218,19 @@ fn completions_offer_what_is_known_and_flags_take_more() {
     assert!(man.contains(first), "{man}");
 }
 
+/// What names one power mode for one model is offered where one model is planned.
+#[test]
+fn no_command_offers_a_flag_that_it_refuses() {
+    for command in &COMMANDS {
+        let offered = flags(&says(0, &format!("{command} --help")));
+        assert_eq!(
+            offered.contains("--energy-budget"),
+            *command == "fit",
+            "{command}"
+        );
+    }
+}
+
 /// Examples are copied from a terminal of 80 columns: none of their lines may be broken there.
 #[test]
 fn examples_can_be_copied() {
@@ -230,6 +243,12 @@ fn examples_can_be_copied() {
             let is_sample = *command == "board" || line.is_empty();
             assert!(
                 is_sample || is_written.iter().any(|begin| line.starts_with(begin)),
+                "{command}: {line}"
+            );
+            // Words behind a command would be arguments of it.
+            let is_command = line.starts_with("  orinplan ") && *command != "board";
+            assert!(
+                !is_command || !line.trim().contains("  "),
                 "{command}: {line}"
             );
         }

@@ -93,3 +93,21 @@ fn the_time_to_the_first_token_includes_the_encoder() {
         assert!(codes(&unknown).contains(&"encoder_time_unknown"), "{other}");
     }
 }
+
+/// Gemma 4's file has the image encoder and the audio encoder, 531.44 MiB in Q8_0 by the log of a board; the plan is for F16,
+/// and names both sizes. Its images come on top of the text.
+#[test]
+fn a_described_encoder_is_counted_and_said_once() {
+    let words = "--device orin-nano-8gb --scheme q4_0 --image 576x576 --prompt-tokens 45";
+    let planned = plan("gemma-4-e2b", words);
+    assert!(!codes(&planned).contains(&"towers_unseen"));
+    let notes = planned["plans"][0]["notes"].as_array().unwrap();
+    let towers = notes.iter().find(|note| note["code"] == "towers_included");
+    let text = towers.unwrap()["text"].as_str().unwrap();
+    assert!(
+        text.contains("939.9 MiB") && text.contains("531.4 MiB as an mmproj in Q8_0"),
+        "{text}"
+    );
+    let tokens = planned["workload"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(tokens, 45 + 144 + 2);
+}

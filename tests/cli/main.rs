@@ -11,6 +11,7 @@ mod boards;
 mod ci;
 mod documents;
 mod errors;
+mod evidence;
 mod failures;
 mod gguf_values;
 mod foreign;

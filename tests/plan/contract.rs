@@ -34,6 +34,8 @@ plans[].decode.evidence.nearest.id plans[].decode.evidence.nearest.board
 plans[].decode.evidence.nearest.power_mode plans[].decode.evidence.nearest.clocks
 plans[].decode.evidence.nearest.l4t_release plans[].decode.evidence.nearest.model
 plans[].decode.evidence.nearest.format plans[].decode.evidence.nearest.depth
+plans[].decode.evidence.nearest.sequences plans[].decode.evidence.nearest.flash_attention
+plans[].decode.evidence.nearest.cuda_graphs
 plans[].decode.evidence.nearest.tokens_per_second
 plans[].decode.evidence.nearest.off_percent plans[].decode.evidence.nearest.source
 plans[].decode.evidence.energy[].id plans[].decode.evidence.energy[].power_mode
@@ -62,6 +64,7 @@ plans[].prefill.evidence.nearest.id plans[].prefill.evidence.nearest.board
 plans[].prefill.evidence.nearest.power_mode plans[].prefill.evidence.nearest.clocks
 plans[].prefill.evidence.nearest.l4t_release plans[].prefill.evidence.nearest.model
 plans[].prefill.evidence.nearest.format plans[].prefill.evidence.nearest.prompt_tokens
+plans[].prefill.evidence.nearest.flash_attention plans[].prefill.evidence.nearest.cuda_graphs
 plans[].prefill.evidence.nearest.tokens_per_second
 plans[].prefill.evidence.nearest.off_percent plans[].prefill.evidence.nearest.source
 plans[].quality.kld plans[].quality.low plans[].quality.high

@@ -56,6 +56,19 @@ fn a_token_reads_the_window_and_no_more() {
     assert_eq!(cache("qwen3-0.6b", 4096), expected);
 }
 
+/// A process took 459 bytes an entry of Qwen3's vocabulary, with as many merges; 233 to 239 where there are none.
+#[test]
+fn a_tokenizer_takes_memory_by_its_entries_and_merges() {
+    let model = open("qwen3-0.6b");
+    let each = |merges| model.tokenizer_bytes(merges) as f64 / 151_936.0;
+    let near = |bytes: f64, reading: f64| assert!((bytes / reading - 1.0).abs() < 0.02, "{bytes}");
+    near(each(Some(151_387)), 459.0);
+    near(each(Some(0)), 236.0);
+    // Llama 3's has 2.18 merges an entry.
+    near(each(Some(151_936 * 218 / 100)), 702.0);
+    near(each(None), 450.0);
+}
+
 /// Token `t` of a prompt sees `t` cells, or the window.
 #[test]
 fn a_prompt_sees_the_window_and_no_more() {

@@ -1,6 +1,7 @@
 //! The speed model against arithmetic done by hand and against what physics forbids.
 
 use orinplan::dtype::Dtype;
+use orinplan::plan::Workload;
 use orinplan::plan::speed::{
     self, Bound, ClockedGpu, Operation, OperationGroup, PromptWork, Spread,
 };
@@ -498,6 +499,51 @@ fn a_recurrent_layer_takes_one_token_after_the_other() {
     }
 }
 
+/// A cache in F16 is read as it is; of another type, each ubatch copies the cells up to its end, of keys and of values.
+#[test]
+fn a_cache_in_another_type_is_copied_for_each_ubatch() {
+    let model = support::open("qwen3-0.6b");
+    let widened = |type_k, type_v, flash_attention| {
+        let workload = Workload {
+            prompt_tokens: 1200,
+            cached_tokens: 100,
+            type_k,
+            type_v,
+            flash_attention,
+            ..Workload::default()
+        };
+        model.prompt_work_of(&workload).widened_bytes
+    };
+    // Ubatches that end at 612, 1124 and 1200; 28 blocks, keys and values of 1024 elements: 34 bytes for 32 of them in Q8_0.
+    let cells = 612 + 1124 + 1200;
+    assert_eq!(speed::attention_cells(1100, 100, 512, None), cells);
+    let row = 1024 / 32 * 34 + 1024 * 2;
+    assert_eq!(widened(Dtype::F16, Dtype::F16, true), 0);
+    assert_eq!(
+        widened(Dtype::Q8_0, Dtype::Q8_0, true),
+        28 * cells * 2 * row
+    );
+    assert_eq!(widened(Dtype::F16, Dtype::Q8_0, true), 28 * cells * row);
+    assert_eq!(widened(Dtype::Q8_0, Dtype::F16, false), 0);
+    // They move at the rate of memory.
+    let runtime = artificial(&[]);
+    let prompt = |widened_bytes| PromptWork {
+        tokens: 1,
+        ubatch: 1,
+        fused: true,
+        widened_bytes,
+        ..PromptWork::default()
+    };
+    let group = OperationGroup::FeedForward;
+    let body = Operation::dense("m", group, Dtype::F16, 2_000_000, 1_000_000, 1000);
+    let seconds = |bytes| {
+        let (prompt, gpu) = (prompt(bytes), gpu(8, 1000.0, 10.0));
+        let read = speed::prefill(std::slice::from_ref(&body), 1, prompt, &gpu, &runtime.speed);
+        1.0 / read.tokens_per_second.expected
+    };
+    close(seconds(1_000_000_000) - seconds(0), 0.1);
+}
+
 /// What the cache holds is not read again, and what is left attends to all of it.
 #[test]
 fn a_cached_prefix_leaves_less_to_read() {
@@ -604,6 +650,7 @@ fn absurd_input_gives_zero_not_a_panic() {
                     attention_macs: n,
                     attention_pairs: n,
                     fused: n == 1,
+                    widened_bytes: n,
                     recurrent_layers: 1,
                 };
                 let read = speed::prefill(&operations, n, prompt, &gpu, &runtime.speed);
@@ -678,7 +725,7 @@ proptest! {
     ) {
         let (speed, gpu) = (runtime::find(id).unwrap().speed, gpu(8, 612.0, 68.3));
         let decode = speed::decode(&operations, layers, parallel, &gpu, &speed);
-        let read = speed::prefill(&operations, layers, PromptWork { tokens, ubatch, attention_macs: tokens * tokens, attention_pairs: tokens * tokens, fused: true, recurrent_layers: 1 }, &gpu, &speed);
+        let read = speed::prefill(&operations, layers, PromptWork { tokens, ubatch, attention_macs: tokens * tokens, attention_pairs: tokens * tokens, fused: true, widened_bytes: 0, recurrent_layers: 1 }, &gpu, &speed);
         for (spread, ceiling) in [(decode.tokens_per_second, decode.ceiling), (read.tokens_per_second, read.ceiling)] {
             prop_assert!(0.0 < spread.low && spread.low <= spread.expected, "{spread:?}");
             prop_assert!(spread.expected <= spread.high && spread.high <= ceiling * (1.0 + 1e-12), "{spread:?} {ceiling}");

@@ -111,6 +111,19 @@ impl Model {
         decode_operations(self.planner.model(), &assignment, &workload)
     }
 
+    /// Bytes of the tokenizer of llama.cpp with so many merges, or of one that is not at hand.
+    pub(crate) fn tokenizer_bytes(&self, merges: Option<u64>) -> u64 {
+        let model = self.planner.model();
+        let assignment = assign(model, Scheme::get("f16").unwrap(), Rules::default());
+        let runtime = orinplan::runtime::find("llama.cpp").unwrap();
+        let workload = Workload {
+            merges,
+            ..Workload::default()
+        };
+        let ledger = orinplan::plan::memory::ledger(model, &assignment, &runtime, &workload);
+        ledger.runtime.tokenizer.0
+    }
+
     /// Multiply-accumulates of attention over a prompt.
     pub(crate) fn prompt_attention(&self, tokens: u64) -> u64 {
         prompt_attention(self.planner.model(), tokens)
@@ -123,7 +136,12 @@ impl Model {
             cached_tokens,
             ..Workload::default()
         };
-        prompt_work(self.planner.model(), &workload)
+        self.prompt_work_of(&workload)
+    }
+
+    /// The work of reading the prompt of `workload`.
+    pub(crate) fn prompt_work_of(&self, workload: &Workload) -> PromptWork {
+        prompt_work(self.planner.model(), workload)
     }
 
     /// What a terminal shows of the plans for a runtime on the usual board; `None` where the runtime does not load it.

@@ -307,3 +307,25 @@ fn runs_at_the_same_time_are_all_kept() {
         .collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }
+
+/// Watts follow the rate that is shown, in the mode that the runs were in.
+#[test]
+fn watts_follow_the_corrected_rate() {
+    let settings = tempfile::tempdir().unwrap();
+    let server = Server::start(&[
+        ("/v1/models", models(&["m"])),
+        ("/v1/completions", stream(1, 20, 8, 128, 100.0)),
+    ]);
+    let before = plan(settings.path());
+    let words = server.openai(&["--tokens", "8", "--repeats", "1"]);
+    validate_in(
+        settings.path(),
+        &[&words[..], &["--save-calibration"]].concat(),
+    );
+    let after = plan(settings.path());
+    let rate = |plan: &Value| plan["decode"]["tokens_per_second"].clone();
+    assert_ne!(rate(&before), rate(&after));
+    let modes = after["decode"]["energy"].as_array().unwrap();
+    let mode = modes.iter().find(|mode| mode["power_mode"] == "25W");
+    assert_eq!(mode.unwrap()["tokens_per_second"], rate(&after));
+}

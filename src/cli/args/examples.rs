@@ -17,7 +17,8 @@ Examples:
   orinplan fit Qwen/Qwen3-8B
   # a longer context in a smaller cache
   orinplan fit model.gguf --context 16k --kv-type q8_0
-  orinplan fit MODEL --device orin-nx-16gb --power-mode 25W  another board
+  # another board
+  orinplan fit MODEL --device orin-nx-16gb --power-mode 25W
   # for scripts
   orinplan fit MODEL --runtime vllm --format json
   # once; then in CI: exit 1 and a list of what changed

@@ -10,7 +10,7 @@ use super::{
     ReportFormat, WorkloadArgs,
 };
 
-use super::parse::parse_latency;
+use super::parse::{parse_latency, parse_watts};
 use crate::units::Seconds;
 
 #[derive(Debug, Args)]
@@ -36,6 +36,9 @@ pub(in crate::cli) struct FitArgs {
     /// With --parallel auto: the longest time between two tokens of a sequence, such as 80ms
     #[arg(long, value_name = "TIME", value_parser = parse_latency)]
     pub max_latency: Option<Seconds>,
+    /// Power limit in watts while decoding, such as 10W; the report names the fastest power mode within it
+    #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
+    pub energy_budget: Option<f64>,
     #[command(flatten)]
     pub draft: DraftArgs,
     #[command(flatten)]

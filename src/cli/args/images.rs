@@ -11,7 +11,7 @@ pub(in crate::cli) struct ImageArgs {
     /// Size of the images, such as 1024x768 [default: the image encoder's own]
     #[arg(long, value_name = "WxH", value_parser = parse_image, conflicts_with = "text_only")]
     pub image: Option<ImageSize>,
-    /// Number of images; their tokens are part of the prompt [default: 1 with --image, else 0]
+    /// Number of images; their tokens are added to those of --prompt-tokens [default: 1 with --image, else 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=4096), conflicts_with = "text_only")]
     pub images: Option<u64>,
     /// Where the image encoder runs; memory is the same, the CPU is slower

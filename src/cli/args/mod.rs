@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
     parse_bits, parse_nats, parse_parallel, parse_rate, parse_release, parse_rules,
-    parse_type_override, parse_watts, tokens,
+    parse_type_override, tokens,
 };
 use crate::device::{Clocks, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
@@ -232,13 +232,15 @@ pub(super) struct WorkloadArgs {
     /// Prompt tokens processed at once
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 512, value_parser = tokens(1..=1 << 20))]
     pub ubatch: u64,
-    /// Length of the prompt; decode is rated after it [default: 512, or the context if that is smaller]
+    /// Length of the prompt, to which the tokens of images are added; decode is rated after it [default: 512, or the context
+    /// if that is smaller]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub prompt_tokens: Option<u64>,
     /// Prompt tokens already in the cache, as after an earlier turn; the time to the first token counts only the others
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(0..=1 << 30))]
     pub cached_tokens: Option<u64>,
-    /// Rows of logits reserved in a pass [default: as the runtime does]
+    /// Rows of logits reserved in a pass [default: as the runtime does: of llama.cpp's programs the server reserves one a
+    /// sequence; llama-bench, and what has llama.cpp as a library, one for each token of --ubatch]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub outputs: Option<u64>,
     /// Without fused attention: the score matrix is held in memory
@@ -259,9 +261,6 @@ pub(super) struct WorkloadArgs {
     /// left]
     #[arg(long, value_name = "SIZE")]
     pub budget: Option<Bytes>,
-    /// Power limit in watts while decoding, such as 10W; the report names the fastest power mode within it
-    #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
-    pub energy_budget: Option<f64>,
     /// Leave vision and audio towers out
     #[arg(long)]
     pub text_only: bool,

@@ -18,7 +18,7 @@ pub(super) fn tokens(
         let (least, most) = (range.start(), range.end());
         let bounds = format!("from {least} to {most}");
         // Other programs take these for the model's own limit.
-        if matches!(text, "0" | "-1") {
+        if text == "-1" || (text == "0" && *least > 0) {
             return Err(format!(
                 "write the number, {bounds}; without the flag its default holds"
             ));

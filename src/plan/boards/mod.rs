@@ -115,7 +115,7 @@ impl Cluster<'_> {
             apart: apart.map(|runtime| {
                 let server = whole.server(runtime).0;
                 Ledger {
-                    runtime: RuntimeBytes::of(runtime, model),
+                    runtime: RuntimeBytes::of(runtime, model, workload),
                     ..server
                 }
             }),

@@ -154,7 +154,7 @@ impl Whole<'_> {
             output: server.output,
             runtime: RuntimeBytes {
                 tokenizer: server.runtime.tokenizer,
-                ..RuntimeBytes::of(runtime, model)
+                ..RuntimeBytes::of(runtime, model, workload)
             },
             loading: server.loading,
             largest_allocation: [
@@ -198,7 +198,7 @@ impl Whole<'_> {
             image_encoder: encoder.total(),
             output: inputs.output_bytes,
             runtime: RuntimeBytes {
-                tokenizer: RuntimeBytes::of(runtime, model).tokenizer,
+                tokenizer: RuntimeBytes::of(runtime, model, workload).tokenizer,
                 ..RuntimeBytes::default()
             },
             loading: per_entry(runtime.memory.loading_entry_bytes.as_ref(), model),

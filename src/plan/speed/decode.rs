@@ -3,7 +3,7 @@
 use super::finite::{finite, rate, ratio};
 use super::gpu::ClockedGpu;
 use super::operation::Operation;
-use super::time::{End, below, launches, moved, step_time};
+use super::time::{End, below, launches, moved, read_from_memory, step_time};
 use super::{Bound, Spread, TimeTerm};
 use crate::runtime::profile::{Range, Speed};
 
@@ -20,10 +20,20 @@ pub struct DecodeEstimate {
     pub bound: Bound,
     /// Bytes that a step moves.
     pub bytes_per_step: u64,
+    /// Bytes that a step is expected to read from memory: more than it moves where query heads read keys and values again
+    /// that the L2 cache no longer holds.
+    pub memory_bytes_per_step: f64,
     /// Floating-point operations of a step: two a multiply-accumulate.
     pub flops_per_step: u64,
     /// Where the expected time goes, in the order of the operations, then launches, then host.
     pub parts: Vec<TimeTerm>,
+}
+
+/// Bytes that a decode step of `parallel` sequences is expected to read from memory.
+pub fn memory_bytes(operations: &[Operation], parallel: u64, speed: &Speed) -> f64 {
+    let batch = parallel.max(1) as f64;
+    let read = |operation: &Operation| read_from_memory(operation, batch, speed);
+    finite(operations.iter().map(read).sum())
 }
 
 /// Seconds that one decode step of `parallel` sequences is expected to take, whatever the ceiling: the value that a fit
@@ -48,10 +58,7 @@ fn step(
     speed: &Speed,
     end: End,
 ) -> f64 {
-    let worked: f64 = operations
-        .iter()
-        .map(|operation| step_time(operation, batch, gpu, speed, end).overlapped)
-        .sum();
+    let worked = worked(operations, batch, gpu, speed, end);
     let (launch, host) = overheads(layers, gpu, speed, end);
     (worked + launch + host) * end.slow(step_range(operations, speed))
 }
@@ -68,6 +75,56 @@ pub fn step_range<'a>(operations: &[Operation], speed: &'a Speed) -> &'a Range {
 pub fn main_format<'a>(operations: &[Operation], speed: &'a Speed) -> Option<&'a str> {
     let matrices = operations.iter().filter(|o| o.rows > 0 && !o.is_state());
     speed.main_format(matrices.map(|o| ((o.dtype, o.bits()), o.bytes)))
+}
+
+/// Seconds of operations, one after the other.
+fn worked(operations: &[Operation], batch: f64, gpu: &ClockedGpu, speed: &Speed, end: End) -> f64 {
+    let each = operations
+        .iter()
+        .map(|operation| step_time(operation, batch, gpu, speed, end).overlapped);
+    each.sum()
+}
+
+/// The decode rates at several depths: `always` are the operations that are the same at each, `at_depths` the others. Those
+/// of [`decode`], but for the last digits of the sums.
+pub fn decode_rates(
+    always: &[Operation],
+    at_depths: &[Vec<Operation>],
+    layers: u64,
+    parallel: u64,
+    gpu: &ClockedGpu,
+    speed: &Speed,
+) -> Vec<Spread> {
+    let batch = parallel.max(1) as f64;
+    let ends = [End::Slow, End::Expected, End::Fast];
+    let fixed = ends.map(|end| {
+        let (launch, host) = overheads(layers, gpu, speed, end);
+        worked(always, batch, gpu, speed, end) + launch + host
+    });
+    let floors = floors(always, batch, gpu);
+    let rates = at_depths.iter().map(|operations| {
+        let own = self::floors(operations, batch, gpu);
+        let ceiling = rate(batch, (floors.0 + own.0).max(floors.1 + own.1));
+        below(ceiling, |end| {
+            let fixed = ends.iter().zip(fixed).find(|(own, _)| **own == end);
+            let fixed = fixed.map_or(0.0, |(_, seconds)| seconds);
+            let seconds = fixed + worked(operations, batch, gpu, speed, end);
+            rate(batch, seconds * end.slow(&speed.spread))
+        })
+    });
+    rates.collect()
+}
+
+/// The least seconds of operations: of their bytes at the peak bandwidth, and of their arithmetic at the peak.
+fn floors(operations: &[Operation], batch: f64, gpu: &ClockedGpu) -> (f64, f64) {
+    let bytes: f64 = operations
+        .iter()
+        .map(|operation| moved(operation, batch))
+        .sum();
+    let compute = operations
+        .iter()
+        .map(|o| gpu.peak_seconds(o, o.weights as f64 * batch));
+    (ratio(bytes, gpu.bandwidth.0), compute.sum())
 }
 
 /// Seconds of launches and of the host.
@@ -97,11 +154,7 @@ pub fn decode(
         .iter()
         .map(|operation| moved(operation, batch))
         .sum();
-    let memory_floor = ratio(bytes, gpu.bandwidth.0);
-    let compute_floor = operations
-        .iter()
-        .map(|o| gpu.peak_seconds(o, o.weights as f64 * batch))
-        .sum::<f64>();
+    let (memory_floor, compute_floor) = floors(operations, batch, gpu);
     let ceiling = rate(batch, memory_floor.max(compute_floor));
 
     let (launch, host) = overheads(layers, gpu, speed, End::Expected);
@@ -133,6 +186,7 @@ pub fn decode(
         },
         bound,
         bytes_per_step: bytes as u64,
+        memory_bytes_per_step: memory_bytes(operations, parallel, speed),
         flops_per_step: operations
             .iter()
             .map(|o| o.weights as f64 * batch * 2.0)

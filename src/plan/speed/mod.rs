@@ -26,11 +26,15 @@ mod operation;
 mod prefill;
 mod time;
 
-pub use decode::{DecodeEstimate, decode, main_format, step_range, step_seconds};
+pub use decode::{
+    DecodeEstimate, decode, decode_rates, main_format, memory_bytes, step_range, step_seconds,
+};
 pub(super) use finite::{finite, rate};
 pub use gpu::ClockedGpu;
 pub use operation::{Operation, OperationGroup};
-pub use prefill::{PromptEstimate, PromptWork, attention_macs, attention_pairs, prefill};
+pub use prefill::{
+    PromptEstimate, PromptWork, attention_cells, attention_macs, attention_pairs, prefill,
+};
 
 /// What limits the speed of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -141,17 +141,19 @@ impl Operation {
         }
     }
 
-    /// This operation and `other` as one: the sums of their counts.
-    pub fn and(self, other: &Operation) -> Operation {
-        Operation {
-            bytes: self.bytes.saturating_add(other.bytes),
-            stored: self.stored.saturating_add(other.stored),
-            weights: self.weights.saturating_add(other.weights),
-            rows: self.rows.saturating_add(other.rows),
-            columns: self.columns.saturating_add(other.columns),
-            tiled: self.tiled.saturating_add(other.tiled),
-            read: self.read.saturating_add(other.read),
-            ..self
+    /// Makes `other` a part of this operation: the sums of their counts.
+    pub fn add(&mut self, other: &Operation) {
+        let counts = [
+            (&mut self.bytes, other.bytes),
+            (&mut self.stored, other.stored),
+            (&mut self.weights, other.weights),
+            (&mut self.rows, other.rows),
+            (&mut self.columns, other.columns),
+            (&mut self.tiled, other.tiled),
+            (&mut self.read, other.read),
+        ];
+        for (sum, more) in counts {
+            *sum = sum.saturating_add(more);
         }
     }
 

@@ -34,6 +34,8 @@ pub struct PromptWork {
     pub attention_pairs: u64,
     /// Whether attention runs as one kernel.
     pub fused: bool,
+    /// Bytes that move while cached keys and values become F16 for that kernel, over all ubatches; 0 of a cache in F16.
+    pub widened_bytes: u64,
     /// Layers with recurrent state, whose kernels take one token after the other.
     pub recurrent_layers: u64,
 }
@@ -60,6 +62,23 @@ pub fn attention_macs(
 /// all cells up to its end, or those of a `window` and itself, whether a token sees them or not.
 pub fn attention_pairs(tokens: u64, cached: u64, ubatch: u64, window: Option<u64>) -> u64 {
     let ubatch = ubatch.clamp(1, tokens.max(1));
+    let [whole, last] = cells(tokens, cached, ubatch, window);
+    let (tokens, ubatch) = (u128::from(tokens), u128::from(ubatch));
+    let pairs = ubatch
+        .saturating_mul(whole)
+        .saturating_add((tokens % ubatch).saturating_mul(last));
+    u64::try_from(pairs).unwrap_or(u64::MAX)
+}
+
+/// Cells of one layer's cache that a kernel reads over all ubatches of `tokens` behind `cached` ones, as
+/// [`attention_pairs`] counts them for a query head.
+pub fn attention_cells(tokens: u64, cached: u64, ubatch: u64, window: Option<u64>) -> u64 {
+    let [whole, last] = cells(tokens, cached, ubatch.clamp(1, tokens.max(1)), window);
+    u64::try_from(whole.saturating_add(last)).unwrap_or(u64::MAX)
+}
+
+/// The cells that whole ubatches see, added up, and those that the shorter one behind them sees; 0 without one.
+fn cells(tokens: u64, cached: u64, ubatch: u64, window: Option<u64>) -> [u128; 2] {
     let most = window.map_or(u64::MAX, |window| window.saturating_add(ubatch));
     let (n, u, c) = (u128::from(tokens), u128::from(ubatch), u128::from(cached));
     let most = u128::from(most);
@@ -70,9 +89,8 @@ pub fn attention_pairs(tokens: u64, cached: u64, ubatch: u64, window: Option<u64
         .saturating_mul(c)
         .saturating_add(u.saturating_mul(growing.saturating_mul(growing + 1) / 2))
         .saturating_add((whole - growing).saturating_mul(most));
-    let last = (n % u).saturating_mul((c + n).min(most));
-    let pairs = u.saturating_mul(cells).saturating_add(last);
-    u64::try_from(pairs).unwrap_or(u64::MAX)
+    let last = if n % u > 0 { (c + n).min(most) } else { 0 };
+    [cells, last]
 }
 
 /// Up to so many tokens are multiplied as in decode: `MMVQ_MAX_BATCH_SIZE` in ggml-cuda/mmvq.cuh.
@@ -107,7 +125,8 @@ pub fn prefill(
         } else {
             prompt.attention_pairs as f64 * costs.score_cycles.value
         };
-        let attention = gpu.seconds(cycles);
+        let widened = memory_seconds(prompt.widened_bytes as f64, gpu, speed, end);
+        let attention = gpu.seconds(cycles) + widened;
         let steps = tokens * prompt.recurrent_layers as f64;
         let scan = ratio(steps * speed.prefill.scan_cycles.value, gpu.clock.0);
         (ubatches + once + attention + scan) * end.slow(&speed.prefill.scale)

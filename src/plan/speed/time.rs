@@ -88,12 +88,7 @@ pub(super) fn step_time(
     } else {
         1.0 + (batch - 1.0).max(0.0) * speed.batch_share.value
     };
-    let memory = memory_seconds(
-        moved(operation, batch) + batch * spilled(operation, speed),
-        gpu,
-        speed,
-        end,
-    );
+    let memory = memory_seconds(read_from_memory(operation, batch, speed), gpu, speed, end);
     let repeated = repeated * cycles;
     let vector = Vector {
         one: cycles,
@@ -172,6 +167,11 @@ pub(super) fn memory_seconds(bytes: f64, gpu: &ClockedGpu, speed: &Speed, end: E
         bytes,
         gpu.bandwidth.0 * end.fast(&speed.bandwidth_efficiency),
     )
+}
+
+/// Bytes that `batch` sequences read from memory.
+pub(super) fn read_from_memory(operation: &Operation, batch: f64, speed: &Speed) -> f64 {
+    moved(operation, batch) + batch * spilled(operation, speed)
 }
 
 /// Bytes that are read again from memory because the L2 cache no longer holds them: none of a short cache, all of a

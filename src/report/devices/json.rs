@@ -81,6 +81,7 @@ fn full(device: &DeviceProfile) -> Value {
             "from_release": limit.from.to_string(),
             "until_release": limit.until.map(|until| until.to_string()),
             "largest": number(&limit.largest),
+            "refused": limit.refused.as_ref().map(number),
         })).collect::<Vec<_>>(),
         "pitfalls": pitfalls(&device.pitfalls),
     })
@@ -102,6 +103,7 @@ fn mode_json(mode: &PowerMode) -> Value {
     json!({
         "name": mode.name,
         "nvpmodel_names": mode.nvpmodel,
+        "since_release": mode.since.map(|since| since.to_string()),
         "power": mode.watts.as_ref().map(number),
         "gpu_clock": mode.gpu.as_ref().map(number),
         "sm_count": mode.sm_count.as_ref().map(number),

@@ -111,12 +111,18 @@ pub fn show_text(
             feet.mark(bytes),
         ]
     }));
-    rows.extend(device.allocation_limits.iter().map(|limit| {
-        [
+    for limit in &device.allocation_limits {
+        rows.push([
             format!("largest GPU allocation, {}", releases(limit)),
             feet.mark(&limit.largest),
-        ]
-    }));
+        ]);
+        rows.extend(limit.refused.as_ref().map(|refused| {
+            [
+                format!("some boards refused, {}", releases(limit)),
+                feet.mark(refused),
+            ]
+        }));
+    }
     text.push_str(&pairs(&rows, "  ", columns));
     if let Some(gpu) = &device.gpu {
         text.push_str("\nGPU\n");

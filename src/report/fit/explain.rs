@@ -170,14 +170,25 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
         process.map(bounds).unwrap_or_default(),
     );
     let entry = own.vocabulary_entry_bytes.as_ref();
-    term(
-        "tokenizer",
-        memory.runtime.tokenizer,
+    let flat = || {
         entry.map_or_else(String::new, |entry| {
             format!(
                 "{} bytes an entry of the vocabulary: {}",
                 entry.value,
                 source(&entry.source)
+            )
+        })
+    };
+    let counted = own.tokenizer_bytes.as_ref().zip(workload.merges);
+    term(
+        "tokenizer",
+        memory.runtime.tokenizer,
+        counted.map_or_else(flat, |(bytes, merges)| {
+            format!(
+                "{} bytes an entry, {} a merge ({merges}): {}",
+                bytes.entry,
+                bytes.merge,
+                source(&bytes.source)
             )
         }),
     );
@@ -330,10 +341,10 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
                 better(published.twice_the_bandwidth),
                 better(published.twice_the_clock),
             ),
-            evidence_text(&published.evidence, *target),
+            evidence_text(&published.evidence, *target, workload),
         ]
         .into_iter()
-        .chain(prompt_evidence_text(&published.prompt_evidence))
+        .chain(prompt_evidence_text(&published.prompt_evidence, workload))
         .chain(conditions_text(*target))
         .chain(power_text(&published.energy))
         .chain(energy_text(&published.evidence))

@@ -138,7 +138,7 @@ impl<'a> Report<'a> {
 }
 
 /// The measurements behind a decode rate, in one sentence.
-fn evidence_text(evidence: &Evidence, target: Target<'_>) -> String {
+fn evidence_text(evidence: &Evidence, target: Target<'_>, workload: &Workload) -> String {
     let (runtime, board) = (&target.runtime.name, &target.device.name);
     let Some(near) = &evidence.nearest else {
         return format!(
@@ -159,9 +159,11 @@ fn evidence_text(evidence: &Evidence, target: Target<'_>) -> String {
         _ => String::new(),
     };
     format!(
-        "{from}; closest measurement: {}{elsewhere}{}, predicted within {:.0} % without having seen it",
+        "{from}; closest measurement: {}{elsewhere}{}{}{}, predicted within {:.0} % without having seen it",
         measured(row),
         at_depth(row),
+        together(row, workload),
+        otherwise_built(row, workload),
         near.off_percent.abs(),
     )
 }
@@ -189,9 +191,40 @@ fn at_depth(row: &Measurement) -> String {
     depth.map_or(String::new(), |depth| format!(" at a depth of {depth}"))
 }
 
+/// The number of sequences that a measurement decoded at once, if it is not that of the plan or several.
+fn together(row: &Measurement, workload: &Workload) -> String {
+    match row.sequences {
+        1 if workload.parallel <= 1 => String::new(),
+        1 => ", one sequence".to_owned(),
+        many => format!(", {many} sequences at once"),
+    }
+}
+
+/// How the build or the options of a measurement differ from those of the plan.
+fn otherwise_built(row: &Measurement, workload: &Workload) -> String {
+    let parts = [
+        (
+            "fused attention",
+            row.flash_attention(),
+            workload.flash_attention,
+        ),
+        ("CUDA graphs", row.cuda_graphs(), workload.cuda_graphs),
+    ];
+    let which = |had: bool| -> Vec<&str> {
+        let unlike = parts.iter().filter(|(_, own, asked)| own != asked);
+        let unlike = unlike.filter(|(_, own, _)| *own == had);
+        unlike.map(|(name, ..)| *name).collect()
+    };
+    let phrase = |word: &str, names: Vec<&str>| match names.is_empty() {
+        true => String::new(),
+        false => format!(", {word} {}", names.join(" and ")),
+    };
+    phrase("without", which(false)) + &phrase("with", which(true))
+}
+
 /// What the board's clocks and system change, if they are known and change anything.
 fn conditions_text(target: Target<'_>) -> Option<String> {
-    let conditions = target.runtime.speed.conditions.as_ref()?;
+    let conditions = target.conditions()?;
     let governed = target.clocks == Some(Clocks::Governed);
     let old = target
         .release
@@ -223,14 +256,15 @@ fn conditions_text(target: Target<'_>) -> Option<String> {
 }
 
 /// The measurements behind the rate of the prompt, if there are any.
-fn prompt_evidence_text(evidence: &Evidence) -> Option<String> {
+fn prompt_evidence_text(evidence: &Evidence, workload: &Workload) -> Option<String> {
     let near = evidence.nearest.as_ref()?;
     let tokens = near.row.prompt_tokens?;
     Some(format!(
-        "prompts from {} on this board and {} elsewhere; closest measurement: {} with a prompt of {tokens}, predicted within {:.0} % without having seen it",
+        "prompts from {} on this board and {} elsewhere; closest measurement: {} with a prompt of {tokens}{}, predicted within {:.0} % without having seen it",
         counted(evidence.on_board, "measurement", "measurements"),
         evidence.anywhere - evidence.on_board,
         measured(near.row),
+        otherwise_built(near.row, workload),
         near.off_percent.abs(),
     ))
 }

@@ -342,8 +342,12 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let speeds = plan.and_then(|plan| plan.speeds.as_ref());
     let published = speeds.and_then(|speeds| speeds.published.as_ref());
     let evidence = published.and_then(|published| match report.model.retrieval {
-        Some(_) => prompt_evidence_text(&published.prompt_evidence),
-        None => Some(evidence_text(&published.evidence, report.target)),
+        Some(_) => prompt_evidence_text(&published.prompt_evidence, report.workload),
+        None => Some(evidence_text(
+            &published.evidence,
+            report.target,
+            report.workload,
+        )),
     });
     // If there is none, a note of the plan says so.
     let is_told = |note: &Note| matches!(note, Note::SpeedUnmeasured { .. });

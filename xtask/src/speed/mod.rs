@@ -40,7 +40,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     tables::errors(&all, &observations);
     println!();
     simulate::table(&all, &observations);
-    let (csv, table) = power::fit(&observations);
+    let speed = |runtime: &str| {
+        let speed = all.iter().find_map(|fitted| fitted.speeds.get(runtime));
+        speed.cloned()
+    };
+    let (csv, table) = power::fit(&observations, speed);
     std::fs::write(power_table(), csv).context("profiles/power.csv")?;
     println!("\n{table}");
     Ok(())
@@ -134,7 +138,9 @@ mod tests {
     fn the_table_of_rails_holds_what_the_measurements_give() {
         let observations = data::observations().unwrap();
         let held = orinplan::evidence::parse_power(orinplan::evidence::POWER).unwrap();
-        let fitted = orinplan::evidence::parse_power(&power::fit(&observations).0).unwrap();
+        let speed = |id: &str| Some(runtime::find(id).ok()?.speed);
+        let (fitted, _) = power::fit(&observations, speed);
+        let fitted = orinplan::evidence::parse_power(&fitted).unwrap();
         assert_eq!(held.len(), fitted.len(), "run `cargo xtask fit-speed`");
         for (held, fitted) in held.iter().zip(&fitted) {
             assert_eq!((&held.board, &held.name), (&fitted.board, &fitted.name));

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orinplan::evidence::{Activity, Grade, POWER_COLUMNS, Rail};
+use orinplan::plan::speed::memory_bytes;
+use orinplan::runtime::profile::Speed;
 
 use super::data::Observation;
 use super::fit::quantile;
@@ -73,8 +75,12 @@ fn error(row: &Measured, rail: &Rail) -> f64 {
     (rail.watts(row.activity) / row.watts).ln()
 }
 
-/// The rows of each board and rail that a fit can use.
-fn measured(observations: &[Observation]) -> BTreeMap<(String, String), Vec<Measured>> {
+/// The rows of each board and rail that a fit can use. `speed` is that of a runtime by its id.
+fn measured(
+    observations: &[Observation],
+    speed: impl Fn(&str) -> Option<Speed>,
+) -> BTreeMap<(String, String), Vec<Measured>> {
+    let mut speeds: BTreeMap<&str, Option<Speed>> = BTreeMap::new();
     let mut rails: BTreeMap<_, Vec<Measured>> = BTreeMap::new();
     for observation in observations {
         let row = &observation.row;
@@ -88,15 +94,18 @@ fn measured(observations: &[Observation]) -> BTreeMap<(String, String), Vec<Meas
         if row.grade == Grade::C || row.power_of.is_empty() || under_sampled {
             continue;
         }
-        let steps = rate / row.sequences as f64;
-        let sum = |of: fn(&orinplan::plan::speed::Operation) -> u64| {
-            steps * observation.operations.iter().map(of).sum::<u64>() as f64 / 1e9
+        let runtime = row.runtime.as_str();
+        let Some(speed) = speeds.entry(runtime).or_insert_with(|| speed(runtime)) else {
+            continue;
         };
+        let operations = &observation.operations;
+        let steps = rate / row.sequences as f64;
+        let macs: u64 = operations.iter().map(|o| o.weights).sum();
         let activity = Activity {
             sms: f64::from(observation.gpu.sm_count),
             gigahertz: observation.gpu.clock.0 / 1e9,
-            gigamacs: sum(|o| o.weights),
-            gigabytes: sum(|o| o.bytes),
+            gigamacs: rate * macs as f64 / 1e9,
+            gigabytes: steps * memory_bytes(operations, row.sequences, speed) / 1e9,
         };
         let key = (row.board.clone(), row.power_of.clone());
         rails.entry(key).or_default().push(Measured {
@@ -109,14 +118,17 @@ fn measured(observations: &[Observation]) -> BTreeMap<(String, String), Vec<Meas
     rails
 }
 
-/// The text of `profiles/power.csv`, and the table of errors.
-pub(crate) fn fit(observations: &[Observation]) -> (String, String) {
+/// The text of `profiles/power.csv`, and the table of errors. `speed` is that of a runtime by its id.
+pub(crate) fn fit(
+    observations: &[Observation],
+    speed: impl Fn(&str) -> Option<Speed>,
+) -> (String, String) {
     let start: Vec<f64> = START.iter().map(|(start, _)| start.ln()).collect();
     let mut csv = format!("{}\n", POWER_COLUMNS.join(","));
     let mut table = String::from(
         "| board | rail | rows | models | seen | model left out, median | 9 in 10 | within the range |\n|---|---|---:|---:|---:|---:|---:|---:|\n",
     );
-    for ((board, name), rows) in measured(observations) {
+    for ((board, name), rows) in measured(observations, speed) {
         let ended = minimise(&Rows(rows.iter().collect()), &start);
         let all = rail_of(&ended);
         let models: BTreeSet<&str> = rows.iter().map(|row| row.model.as_str()).collect();
