@@ -102,6 +102,7 @@ pub fn decode_rates(
         worked(always, batch, gpu, speed, end) + launch + host
     });
     let floors = floors(always, batch, gpu);
+    let range = step_range(always, speed);
     let rates = at_depths.iter().map(|operations| {
         let own = self::floors(operations, batch, gpu);
         let ceiling = rate(batch, (floors.0 + own.0).max(floors.1 + own.1));
@@ -109,7 +110,7 @@ pub fn decode_rates(
             let fixed = ends.iter().zip(fixed).find(|(own, _)| **own == end);
             let fixed = fixed.map_or(0.0, |(_, seconds)| seconds);
             let seconds = fixed + worked(operations, batch, gpu, speed, end);
-            rate(batch, seconds * end.slow(&speed.spread))
+            rate(batch, seconds * end.slow(range))
         })
     });
     rates.collect()

@@ -39,7 +39,7 @@ const SHARE_OF_COST: f64 = 0.25;
 /// 1.7e-3 apart, and llama.cpp's two attentions 1.6e-3 (`hunyuan_moe`) and 3.2e-3 (`phimoe`, whose caches of eight bits cost
 /// it 6.9e-3 and set us 3.1e-3 apart).
 const SHARE_OF_COST_DECIDING: f64 = 0.9;
-pub(super) const DECIDING: [&str; 19] = [
+pub(super) const DECIDING: [&str; 21] = [
     "qwen3moe",
     "qwen3vlmoe",
     "llama4",
