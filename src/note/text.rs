@@ -96,8 +96,8 @@ impl Note {
             Note::OtherKernels { runtime, measured } => {
                 format!("{runtime} may be up to twice as fast or as slow: this machine was measured with {measured}; `orinplan validate --save-calibration` narrows that")
             }
-            Note::Learned { source } => {
-                format!("corrected by measured runs on this device: {source}")
+            Note::Learned { source, found } => {
+                format!("corrected by measured runs on this device: {source}: {}", found.join(", "))
             }
             Note::Pool { runtime, share, needed } => format!(
                 "{runtime} claims {:.0} % of memory by default; --gpu-memory-utilization {:.2} limits it",

@@ -15,7 +15,8 @@ use crate::plan::speed::{
 };
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
-use crate::runtime::learned::{Factor, Learned};
+use crate::runtime::learned::Correction;
+use crate::runtime::posterior::Shares;
 use crate::runtime::profile::ComputeRule;
 use crate::scheme::Assignment;
 use crate::units::{BytesPerSecond, Hertz};
@@ -79,6 +80,11 @@ pub(super) fn speeds(
     let layers = model.layers.len() as u64;
     let speed = target.speed(workload);
     let speed = speed.as_ref();
+    let learned = target.runtime.learned.as_ref();
+    let [on_decode, on_prompt] = [
+        learned.and_then(|learned| learned.decode.as_ref()),
+        learned.and_then(|learned| learned.prefill.as_ref()),
+    ];
     let mut operations = decode_operations(model, assignment, workload);
     // llama.cpp computes the logits of every token of a text that becomes a vector.
     if model.retrieval.is_some()
@@ -89,13 +95,19 @@ pub(super) fn speeds(
             .for_each(|operation| operation.group = OperationGroup::FeedForward);
     }
     let prompt = prompt_work(model, workload);
-    let speeds = match (gpu(target.mode), measured_cpu(target)) {
+    let mut speeds = match (gpu(target.mode), measured_cpu(target)) {
         (_, Some(cpu)) if !cpu::unmeasured(&operations, cpu).is_empty() => return None,
         (_, Some(cpu)) => {
             let own = cpu.runtime == target.runtime.id;
             let machine = cpu::CpuContext { cpu, own, layers };
+            let mut decode = cpu::decode(&operations, workload.parallel, machine);
+            if let Some(correction) = on_decode {
+                let scale = correction.whole(&model.name);
+                decode.tokens_per_second =
+                    slower(decode.tokens_per_second, scale, decode.ceiling);
+            }
             Speeds {
-                decode: cpu::decode(&operations, workload.parallel, machine),
+                decode,
                 prefill: cpu::prefill(&operations, prompt, machine),
                 encoder: None,
                 texts: None,
@@ -103,8 +115,14 @@ pub(super) fn speeds(
             }
         }
         (Some(now), None) => {
-            let decode = |gpu: ClockedGpu| {
+            // What was learned holds in the mode of the runs; the energy of others is that of the profile.
+            let in_any_mode = |gpu: ClockedGpu| {
                 speed::decode(&operations, layers, workload.parallel, &gpu, speed)
+            };
+            let refined = on_decode.map(|correction| correction.decoding(speed, &model.name));
+            let refined = refined.as_ref().unwrap_or(speed);
+            let decode = |gpu: ClockedGpu| {
+                speed::decode(&operations, layers, workload.parallel, &gpu, refined)
             };
             let asked = EvidenceQuery {
                 board: &target.device.id,
@@ -133,17 +151,25 @@ pub(super) fn speeds(
                     }),
                     evidence: evidence(target.runtime, Rated::Decode, asked),
                     prompt_evidence: evidence(target.runtime, Rated::Prompt, asked),
-                    energy: energy::by_mode(target.device, workload.parallel, decode),
+                    energy: energy::by_mode(target.device, workload.parallel, in_any_mode),
                 }),
                 decode: here,
             }
         }
         (None, None) => return None,
     };
-    let mut speeds = match &target.runtime.learned {
-        Some(learned) => apply_learned(speeds, learned),
-        None => speeds,
-    };
+    if let Some(correction) = on_decode {
+        let decode = &mut speeds.decode;
+        decode.tokens_per_second = narrowed(
+            decode.tokens_per_second,
+            correction,
+            &model.name,
+            decode.shares,
+        );
+    }
+    if let Some(correction) = on_prompt {
+        correct_prompt(&mut speeds.prefill, correction, &model.name);
+    }
     speeds.encoder = match speeds.published {
         Some(_) => projector::seconds(model, target, workload),
         None => None,
@@ -228,36 +254,57 @@ pub(super) fn inverse(tokens: f64, rate: Spread) -> Spread {
     }
 }
 
-/// Corrects `speeds` by the ratio of measured to predicted rates that runs on the device showed. The range is then as
-/// wide as those runs differed. Never above the ceiling.
-fn apply_learned(mut speeds: Speeds, learned: &Learned) -> Speeds {
-    let rates = |spread: Spread, factor: &Option<Factor>, ceiling: f64| {
-        let Some(factor) = factor else {
-            return spread;
-        };
-        let expected = (spread.expected * factor.value).min(ceiling);
-        Spread {
-            low: expected / factor.spread,
-            expected,
-            high: (expected * factor.spread).clamp(expected, ceiling.max(expected)),
-        }
-    };
-    let decode = &mut speeds.decode;
-    decode.tokens_per_second = rates(decode.tokens_per_second, &learned.decode, decode.ceiling);
-    let prefill = &mut speeds.prefill;
-    let before = prefill.tokens_per_second;
-    prefill.tokens_per_second = rates(before, &learned.prefill, prefill.ceiling);
-    // The time to the first token is mostly that of the prompt, so it changes with the rate.
-    let scale = before.expected / prefill.tokens_per_second.expected.max(f64::MIN_POSITIVE);
-    if let Some(factor) = &learned.prefill {
-        let expected = prefill.time_to_first_token.expected * scale;
-        prefill.time_to_first_token = Spread {
-            low: expected / factor.spread,
-            expected,
-            high: expected * factor.spread,
-        };
+/// Rates where everything takes `longer` times as long; none above the ceiling.
+fn slower(rates: Spread, longer: f64, ceiling: f64) -> Spread {
+    let at = |rate: f64| finite(rate / longer.max(f64::MIN_POSITIVE)).min(ceiling);
+    Spread {
+        low: at(rates.low),
+        expected: at(rates.expected),
+        high: at(rates.high),
     }
-    speeds
+}
+
+/// The range of `model`'s rates as far as what was learned leaves it open.
+fn narrowed(
+    rates: Spread,
+    correction: &Correction,
+    model: &str,
+    shares: Option<Shares>,
+) -> Spread {
+    let Spread {
+        low,
+        expected,
+        high,
+    } = rates;
+    if expected <= 0.0 {
+        return rates;
+    }
+    let side = |ratio: f64| correction.side(model, shares, ratio.ln().max(0.0)).exp();
+    Spread {
+        low: expected / side(expected / low),
+        expected,
+        high: finite(expected * side(high / expected)),
+    }
+}
+
+/// Corrects the rate of a prompt by what runs showed, and with it the time to the first token, which is mostly that of the
+/// prompt.
+fn correct_prompt(prompt: &mut PromptEstimate, correction: &Correction, model: &str) {
+    let before = prompt.tokens_per_second;
+    let scaled = slower(before, correction.whole(model), prompt.ceiling);
+    prompt.tokens_per_second = narrowed(scaled, correction, model, None);
+    let scale = before.expected / scaled.expected.max(f64::MIN_POSITIVE);
+    let Spread {
+        low,
+        expected,
+        high,
+    } = prompt.time_to_first_token;
+    let first = Spread {
+        low: finite(low * scale),
+        expected: finite(expected * scale),
+        high: finite(high * scale),
+    };
+    prompt.time_to_first_token = narrowed(first, correction, model, None);
 }
 
 /// The formats of the model's matrices whose speed on these processors was not measured.

@@ -1,36 +1,213 @@
-//! What runs on a device say about a runtime: by which factor its rates are off there, and how much more memory it
-//! takes.
+//! What runs on a device say about a runtime: which parameters of its speed model differ there and by how much, and how
+//! much more memory it takes.
 //!
-//! In: the runs on record. Out: [`Learned`], by which a plan is corrected.
+//! In: the runs on record, the runtime's profile. Out: [`Learned`], by which a plan is corrected.
 
-pub use super::runs::{Added, Pair, Run, Runs, RunsError};
+use super::posterior::{Posterior, Sample, Shares, Widths};
+use super::profile::{Range, RuntimeProfile, Speed};
+pub use super::runs::{Added, Pair, Run, Runs, RunsError, Setup};
 
 /// What was learned of one runtime on one device in one power mode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Learned {
-    /// Measured over predicted decode rates.
-    pub decode: Option<Factor>,
-    /// Measured over predicted prefill rates.
-    pub prefill: Option<Factor>,
+    /// Of decode steps.
+    pub decode: Option<Correction>,
+    /// Of prompts.
+    pub prefill: Option<Correction>,
     /// Bytes that the runtime takes beyond what its profile says; negative if less.
     pub more_memory: Option<f64>,
     /// The runs behind this, in words.
     pub source: String,
 }
 
-/// The ratio of measured to predicted over models.
+/// How a board differs from the profile of a runtime.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Correction {
+    /// What its runs say.
+    posterior: Posterior,
+    /// The bandwidth efficiency of the profile, where runs can tell it.
+    efficiency: f64,
+}
+
+/// A parameter of the speed model as runs on a board see it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Factor {
-    /// The median over models and formats, shrunk towards 1 while they are few.
-    pub value: f64,
-    /// The factor, at least 1, by which a corrected rate may still be off either way.
-    pub spread: f64,
-    /// How many models and formats it rests on.
-    pub count: usize,
+pub struct Refined {
+    /// Which.
+    pub parameter: Parameter,
+    /// The factor on the time that depends on it.
+    pub factor: f64,
+    /// The standard deviation of that factor, as a share of it.
+    pub deviation: f64,
+    /// The profile's value and the refined one, of a parameter that has a unit of its own.
+    pub value: Option<[f64; 2]>,
+}
+
+/// What a time depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// All of it alike.
+    Common,
+    /// The share of the memory bandwidth that reads of weights reach.
+    Bandwidth,
+    /// The cycles of arithmetic.
+    Arithmetic,
+    /// Attention over the cache.
+    Cache,
+    /// Kernel launches.
+    Launch,
+    /// The host.
+    Host,
+}
+
+impl Parameter {
+    /// In the order of the terms of a [`Posterior`].
+    const ALL: [Parameter; 6] = [
+        Parameter::Common,
+        Parameter::Bandwidth,
+        Parameter::Arithmetic,
+        Parameter::Cache,
+        Parameter::Launch,
+        Parameter::Host,
+    ];
+
+    /// Its name in JSON.
+    pub fn key(self) -> &'static str {
+        match self {
+            Parameter::Common => "common",
+            Parameter::Bandwidth => "bandwidth_efficiency",
+            Parameter::Arithmetic => "arithmetic",
+            Parameter::Cache => "cache",
+            Parameter::Launch => "launch",
+            Parameter::Host => "host",
+        }
+    }
+
+    /// Its name in a sentence, as that of a time.
+    fn words(self) -> &'static str {
+        match self {
+            Parameter::Common => "all times",
+            Parameter::Bandwidth => "bandwidth efficiency",
+            Parameter::Arithmetic => "arithmetic",
+            Parameter::Cache => "attention over the cache",
+            Parameter::Launch => "launches",
+            Parameter::Host => "host",
+        }
+    }
+}
+
+impl Refined {
+    /// `arithmetic x 1.06 (+-9 %)`: the factor on its time with the standard deviation.
+    pub fn text(&self) -> String {
+        let name = self.parameter.words();
+        let percent = self.deviation * 100.0;
+        match self.value {
+            Some([before, after]) => format!("{name} {before:.2} -> {after:.2} (+-{percent:.0} %)"),
+            None => format!("{name} x {:.2} (+-{percent:.0} %)", self.factor),
+        }
+    }
+}
+
+impl Correction {
+    /// How many runs and how many models it rests on.
+    pub fn counts(&self) -> [usize; 2] {
+        [self.posterior.runs, self.posterior.models()]
+    }
+
+    /// The factor on the rates of another model whose time consists of the same as that of the runs.
+    pub fn factor(&self) -> f64 {
+        (-self.posterior.typical().0).exp()
+    }
+
+    /// The factor, at least 1, by which its corrected rate may still be off either way.
+    pub fn spread(&self) -> f64 {
+        (super::posterior::REACH * self.posterior.typical().1).exp()
+    }
+
+    /// The parameters that the runs can tell.
+    pub fn parameters(&self) -> Vec<Refined> {
+        let terms = Parameter::ALL.into_iter().zip(0..);
+        let known = terms.filter_map(|(parameter, term)| {
+            let (mean, deviation) = self.posterior.term(term)?;
+            let is_efficiency = parameter == Parameter::Bandwidth;
+            let refined = reached(self.efficiency, mean);
+            Some(Refined {
+                parameter,
+                factor: mean.exp(),
+                deviation: deviation.exp() - 1.0,
+                value: is_efficiency.then_some([self.efficiency, refined]),
+            })
+        });
+        known.collect()
+    }
+
+    /// The factor on the time of `model` that its parameters do not explain: that of the whole board, and what its own runs
+    /// show.
+    pub fn whole(&self, model: &str) -> f64 {
+        let [common, ..] = self.posterior.means();
+        (common + self.posterior.of_model(model)).exp()
+    }
+
+    /// `speed` with the refined parameters, for decode steps of `model`.
+    pub fn decoding(&self, speed: &Speed, model: &str) -> Speed {
+        let [_, bandwidth, arithmetic, cache, launch, host] = self.posterior.means();
+        let mut speed = speed.clone();
+        let efficiency = &mut speed.bandwidth_efficiency;
+        for end in [
+            &mut efficiency.low,
+            &mut efficiency.expected,
+            &mut efficiency.high,
+        ] {
+            *end = reached(*end, bandwidth);
+        }
+        for (range, factor) in [
+            (&mut speed.cost_scale, arithmetic.exp()),
+            (&mut speed.launch_seconds, launch.exp()),
+            (&mut speed.host_seconds, host.exp()),
+            (&mut speed.spread, self.whole(model)),
+        ] {
+            scale(range, factor);
+        }
+        speed.attention.decode_scale *= cache.exp();
+        speed
+    }
+
+    /// A side of a range of `model`'s times, in logarithms, after the runs.
+    pub fn side(&self, model: &str, shares: Option<Shares>, side: f64) -> f64 {
+        self.posterior.side(model, shares, side)
+    }
+}
+
+/// The bandwidth efficiency where reads take `longer`, in logarithms: at most all of the bandwidth.
+fn reached(efficiency: f64, longer: f64) -> f64 {
+    (efficiency * (-longer).exp()).min(1.0)
+}
+
+fn scale(range: &mut Range, factor: f64) {
+    for end in [&mut range.low, &mut range.expected, &mut range.high] {
+        *end *= factor;
+    }
+}
+
+impl Learned {
+    /// What was learned, a phrase each: the parameters of decode steps, then prompts, then memory.
+    pub fn phrases(&self) -> Vec<String> {
+        let decode = self.decode.iter().flat_map(Correction::parameters);
+        let prefill = self.prefill.iter().flat_map(Correction::parameters);
+        let prompts = prefill.map(|one| {
+            let percent = one.deviation * 100.0;
+            format!("prompts x {:.2} (+-{percent:.0} %)", one.factor)
+        });
+        let memory = self
+            .more_memory
+            .map(|more| format!("{:+.1} MiB of memory", more / 1_048_576.0));
+        let decode = decode.map(|one| one.text());
+        decode.chain(prompts).chain(memory).collect()
+    }
 }
 
 impl Runs {
     /// Runtime, power mode and what was learned of them, for all that ran on `device`, in the order of their first runs.
+    /// Runs of a runtime that is not known say nothing.
     pub fn of_device(&self, device: &str) -> Vec<(&str, &str, Learned)> {
         let mut found: Vec<(&str, &str, Learned)> = Vec::new();
         for run in self.run.iter().filter(|run| run.device == device) {
@@ -41,27 +218,44 @@ impl Runs {
             {
                 continue;
             }
-            let learned = self.learned(runtime, device, mode);
+            let Ok(profile) = super::find(runtime) else {
+                continue;
+            };
+            let learned = self.learned(&profile, device, mode);
             found.extend(learned.map(|learned| (runtime, mode, learned)));
         }
         found
     }
 
     /// What was learned of `runtime` on `device` in `power_mode`; `None` if there is no run.
-    pub fn learned(&self, runtime: &str, device: &str, power_mode: &str) -> Option<Learned> {
+    pub fn learned(
+        &self,
+        runtime: &RuntimeProfile,
+        device: &str,
+        power_mode: &str,
+    ) -> Option<Learned> {
         let here = |run: &&Run| {
-            run.runtime == runtime && run.device == device && run.power_mode == power_mode
+            run.runtime == runtime.id && run.device == device && run.power_mode == power_mode
         };
         let mut runs: Vec<&Run> = self.run.iter().filter(here).collect();
         if runs.iter().any(|run| run.disturbed.is_empty()) {
             runs.retain(|run| run.disturbed.is_empty());
         }
         let (first, last) = (runs.first()?, runs.last()?);
-        let ratios = |pick: fn(&Run) -> Option<Pair>| {
-            let pairs = runs.iter().filter_map(|run| pick(run));
-            pairs
-                .map(|pair| (pair.measured / pair.predicted).ln())
-                .collect()
+        let correction = |widths: Widths, pick: fn(&Run) -> Option<(Pair, Option<Shares>)>| {
+            let samples = runs.iter().filter_map(|run| {
+                let (pair, shares) = pick(run)?;
+                Some(Sample {
+                    model: &run.model,
+                    shares,
+                    off: (pair.predicted / pair.measured).ln(),
+                })
+            });
+            let samples: Vec<Sample<'_>> = samples.collect();
+            Some(Correction {
+                posterior: Posterior::new(widths, &samples)?,
+                efficiency: runtime.speed.bandwidth_efficiency.expected,
+            })
         };
         let more: Vec<f64> = runs
             .iter()
@@ -74,8 +268,12 @@ impl Runs {
             format!("from {} to {}", first.date, last.date)
         };
         Some(Learned {
-            decode: factor(ratios(|run| run.decode)),
-            prefill: factor(ratios(|run| run.prefill)),
+            decode: correction(Widths::of_decode(&runtime.speed), |run| {
+                Some((run.decode?, run.shares))
+            }),
+            prefill: correction(Widths::of_prefill(&runtime.speed), |run| {
+                Some((run.prefill?, None))
+            }),
             more_memory: median(more),
             source: format!(
                 "{} of {} {days}, the last by orinplan {}",
@@ -91,23 +289,6 @@ impl Runs {
             ),
         })
     }
-}
-
-/// The factor for the logarithms of ratios. It is shrunk towards 1, because few runs say little: `n` runs move it
-/// n / (n + 1) of the way to their median. The spread is the largest distance of a run from it, and at least 5 %.
-fn factor(logarithms: Vec<f64>) -> Option<Factor> {
-    let count = logarithms.len();
-    let middle = median(logarithms.clone())?;
-    let value = middle * count as f64 / (count as f64 + 1.0);
-    let farthest = logarithms
-        .iter()
-        .map(|one| (one - value).abs())
-        .fold(0.0, f64::max);
-    Some(Factor {
-        value: value.exp(),
-        spread: farthest.max(0.05).exp(),
-        count,
-    })
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

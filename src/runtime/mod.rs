@@ -7,6 +7,7 @@
 mod check;
 pub mod learned;
 pub mod lines;
+pub mod posterior;
 pub mod profile;
 pub mod record;
 pub mod registry;

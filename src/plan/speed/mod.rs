@@ -26,7 +26,7 @@ mod operation;
 mod prefill;
 mod time;
 
-pub use decode::{DecodeEstimate, decode, step_seconds};
+pub use decode::{DecodeEstimate, decode, step_seconds, step_shares};
 pub(super) use finite::{finite, rate};
 pub use gpu::ClockedGpu;
 pub use operation::{Operation, OperationGroup};
