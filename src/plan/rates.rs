@@ -103,8 +103,7 @@ pub(super) fn speeds(
             let mut decode = cpu::decode(&operations, workload.parallel, machine);
             if let Some(correction) = on_decode {
                 let scale = correction.whole(&model.name);
-                decode.tokens_per_second =
-                    slower(decode.tokens_per_second, scale, decode.ceiling);
+                decode.tokens_per_second = slower(decode.tokens_per_second, scale, decode.ceiling);
             }
             Speeds {
                 decode,
@@ -265,12 +264,7 @@ fn slower(rates: Spread, longer: f64, ceiling: f64) -> Spread {
 }
 
 /// The range of `model`'s rates as far as what was learned leaves it open.
-fn narrowed(
-    rates: Spread,
-    correction: &Correction,
-    model: &str,
-    shares: Option<Shares>,
-) -> Spread {
+fn narrowed(rates: Spread, correction: &Correction, model: &str, shares: Option<Shares>) -> Spread {
     let Spread {
         low,
         expected,
@@ -315,4 +309,96 @@ pub(super) fn unmeasured(
     workload: &Workload,
 ) -> Vec<Dtype> {
     cpu::unmeasured(&decode_operations(model, assignment, workload), cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::learned::{Pair, Parameter, Run, Runs, Setup};
+    use crate::units::Hertz;
+
+    /// A step of a model with this many million weights: large ones have long rows of wide weights, which wait for the
+    /// memory, small ones short rows of narrow weights, which wait for arithmetic.
+    fn operations(millions: u64) -> Vec<speed::Operation> {
+        let (weights, group) = (millions * 1_000_000, OperationGroup::FeedForward);
+        let (dtype, bytes, columns) = if millions > 1000 {
+            (Dtype::Q8_0, weights * 17 / 16, 4096)
+        } else {
+            (Dtype::Q4_K, weights * 9 / 16, 896)
+        };
+        vec![speed::Operation::dense(
+            "ffn",
+            group,
+            dtype,
+            bytes,
+            weights,
+            weights / columns,
+        )]
+    }
+
+    /// On a board whose memory is slower than the profile says, and nothing else, runs of a large and of a small model tell
+    /// that it is the memory: what another model gets is what it takes there.
+    #[test]
+    fn a_board_with_slow_memory_is_learned_as_slow_memory() {
+        let profile = crate::runtime::find("llama.cpp").unwrap();
+        let gpu = ClockedGpu::sm87(16, Hertz(1.3e9), BytesPerSecond(204.8e9));
+        let mut slow = profile.speed.clone();
+        let range = &mut slow.bandwidth_efficiency;
+        (range.low, range.expected, range.high) =
+            (range.low * 0.8, range.expected * 0.8, range.high * 0.8);
+        fn seconds(millions: u64, gpu: &ClockedGpu, speed: &crate::runtime::profile::Speed) -> f64 {
+            speed::step_seconds(&operations(millions), 32, 1, gpu, speed)
+        }
+        let mut runs = Runs::default();
+        for (model, millions) in [("7B", 7000), ("8B", 8000), ("0.5B", 500), ("0.6B", 600)] {
+            let [predicted, measured] =
+                [&profile.speed, &slow].map(|s| 1.0 / seconds(millions, &gpu, s));
+            runs.add(Run {
+                shares: speed::step_shares(&operations(millions), 32, 1, &gpu, &profile.speed),
+                setup: Some(Setup {
+                    prompt_tokens: 128,
+                    generated_tokens: 64,
+                    sequences: 1,
+                }),
+                decode: Pair::new(predicted, measured),
+                runtime: profile.id.clone(),
+                ..Run::example(model, 10.0)
+            });
+        }
+        let learned = runs.learned(&profile, "orin-nano-8gb", "15W").unwrap();
+        let correction = learned.decode.unwrap();
+        let of = |wanted| {
+            let parameters = correction.parameters().into_iter();
+            let found = parameters.filter(|one| one.parameter == wanted);
+            found.map(|one| one.factor).sum::<f64>()
+        };
+        let [bandwidth, arithmetic, whole] = [
+            Parameter::Bandwidth,
+            Parameter::Arithmetic,
+            Parameter::Common,
+        ]
+        .map(of);
+        assert!(
+            bandwidth > 1.08 && bandwidth - 1.0 > 3.0 * (arithmetic - 1.0) && whole < 1.06,
+            "{bandwidth} {arithmetic} {whole}"
+        );
+        let (before, truth) = (
+            seconds(3000, &gpu, &profile.speed),
+            seconds(3000, &gpu, &slow),
+        );
+        let after = seconds(3000, &gpu, &correction.decoding(&profile.speed, "3B"));
+        let off = |seconds: f64| (seconds / truth).ln().abs();
+        assert!(off(after) < off(before) / 2.0, "{before} {after} {truth}");
+        // The shares are the elasticities of the time.
+        let shares = speed::step_shares(&operations(3000), 32, 1, &gpu, &profile.speed).unwrap();
+        let mut faster = profile.speed.clone();
+        faster.bandwidth_efficiency.expected *= (-1e-4f64).exp();
+        let slope = (seconds(3000, &gpu, &faster) / before).ln() / 1e-4;
+        assert!(
+            (slope - shares.bandwidth).abs() < 1e-3,
+            "{slope} {shares:?}"
+        );
+        let sum = shares.bandwidth + shares.arithmetic + shares.cache + shares.launch + shares.host;
+        assert!((sum - 1.0).abs() < 1e-9);
+    }
 }

@@ -110,7 +110,7 @@ impl Refined {
 impl Correction {
     /// How many runs and how many models it rests on.
     pub fn counts(&self) -> [usize; 2] {
-        [self.posterior.runs, self.posterior.models()]
+        [self.posterior.runs, self.posterior.models]
     }
 
     /// The factor on the rates of another model whose time consists of the same as that of the runs.
@@ -303,45 +303,101 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::find;
 
     fn run(model: &str, measured: f64) -> Run {
         Run::example(model, measured)
     }
 
     fn learned(runs: &Runs) -> Learned {
-        runs.learned("ollama", "orin-nano-8gb", "15W").unwrap()
+        let runtime = find("ollama").unwrap();
+        runs.learned(&runtime, "orin-nano-8gb", "15W").unwrap()
+    }
+
+    /// The factor on rates.
+    fn factor(runs: &Runs) -> f64 {
+        learned(runs).decode.unwrap().factor()
     }
 
     #[test]
-    fn runs_draw_the_factor_from_one_to_their_median() {
+    fn runs_draw_the_factor_from_one_to_what_they_show() {
+        let runtime = find("ollama").unwrap();
         let mut runs = Runs::default();
-        assert_eq!(runs.learned("ollama", "orin-nano-8gb", "15W"), None);
-        runs.add(run("a", 20.0));
-        // One run of twice the rate: half of the way, in logarithms.
-        let one = learned(&runs).decode.unwrap();
-        assert!((one.value - 2f64.sqrt()).abs() < 1e-9 && (one.spread - 2f64.sqrt()).abs() < 1e-9);
-        for (model, rate) in [("b", 20.0), ("c", 20.0)] {
-            runs.add(run(model, rate));
+        assert_eq!(runs.learned(&runtime, "orin-nano-8gb", "15W"), None);
+        let mut before = 1.0;
+        for (model, count) in [("a", 1), ("b", 2), ("c", 3)] {
+            runs.add(run(model, 11.0));
+            let now = factor(&runs);
+            assert!(now > before && now < 1.1, "{now} after {before}");
+            assert_eq!(learned(&runs).decode.unwrap().counts(), [count, count]);
+            before = now;
         }
-        let three = learned(&runs).decode.unwrap();
-        assert_eq!(three.count, 3);
-        assert!((three.value - 2f64.powf(0.75)).abs() < 1e-9);
-        assert_eq!(learned(&runs).more_memory, Some(20.0));
+        assert_eq!(learned(&runs).more_memory, Some(11.0));
         assert_eq!(learned(&runs).prefill, None);
-        assert_eq!(runs.learned("ollama", "orin-nano-8gb", "25W"), None);
+        assert_eq!(runs.learned(&runtime, "orin-nano-8gb", "25W"), None);
     }
 
     #[test]
-    fn a_model_counts_once_and_the_file_comes_back_as_it_was() {
+    fn a_run_of_the_same_setup_counts_once_and_the_file_comes_back_as_it_was() {
         let mut runs = Runs::default();
         runs.add(run("a", 20.0));
         runs.add(run("a", 10.0));
         assert_eq!(runs.run.len(), 1);
-        assert_eq!(learned(&runs).decode.unwrap().value, 1.0);
+        assert_eq!(factor(&runs), 1.0);
+        let with_prompt = |prompt_tokens, measured| Run {
+            setup: Some(Setup {
+                prompt_tokens,
+                generated_tokens: 64,
+                sequences: 1,
+            }),
+            shares: Some(Shares {
+                bandwidth: 0.75,
+                arithmetic: 0.125,
+                cache: 0.0625,
+                launch: 0.03125,
+                host: 0.03125,
+            }),
+            ..run("a", measured)
+        };
+        // One that says what it was run with replaces one that does not.
+        for (prompt, count) in [(128, 1), (1024, 2), (2048, 3), (1024, 3)] {
+            runs.add(with_prompt(prompt, 9.0));
+            assert_eq!(runs.run.len(), count);
+        }
+        assert_eq!(learned(&runs).decode.unwrap().counts(), [3, 1]);
         assert_eq!(
             Runs::parse(&runs.text(), "runs.toml").unwrap(),
             (runs.clone(), Vec::new())
         );
+        // Runs whose shares are known tell of every parameter, others of the whole alone.
+        let parameters = learned(&runs).decode.unwrap().parameters();
+        assert_eq!(parameters.len(), Parameter::ALL.len());
+        assert!(
+            parameters
+                .iter()
+                .all(|one| one.factor > 1.0 && one.deviation > 0.0)
+        );
+        let text = runs
+            .text()
+            .replacen("bandwidth = 0.75", "bandwidth = 1.75", 1);
+        let (left, said) = Runs::parse(&text, "runs.toml").unwrap();
+        assert_eq!((left.run.len(), said.len()), (2, 1), "{said:?}");
+    }
+
+    /// A file of version 0.1.0, before runs said what they were run with.
+    #[test]
+    fn runs_without_setup_and_shares_are_read() {
+        let text = "schema = \"orinplan.runs/1\"\n[[run]]\ndate = \"2026-11-23\"\nversion = \"0.1.0\"\n\
+            runtime = \"ollama\"\nengine = \"Ollama 0.30\"\ndevice = \"orin-nano-8gb\"\npower_mode = \"15W\"\n\
+            model = \"a\"\nscheme = \"q4_k_m\"\n[run.decode]\npredicted = 10.0\nmeasured = 9.0\n";
+        let (runs, said) = Runs::parse(text, "runs.toml").unwrap();
+        assert_eq!((runs.run.len(), said), (1, Vec::new()));
+        let parameters = learned(&runs).decode.unwrap().parameters();
+        let [only] = parameters.as_slice() else {
+            panic!("{parameters:?}");
+        };
+        assert_eq!(only.parameter, Parameter::Common);
+        assert!(only.factor > 1.0 && only.text().starts_with("all times x 1.0"));
     }
 
     #[test]
@@ -352,16 +408,16 @@ mod tests {
         };
         let mut runs = Runs::default();
         assert_eq!(runs.add(disturbed("a", 5.0)), Added::Kept);
-        assert_eq!(learned(&runs).decode.unwrap().value, 0.5f64.sqrt());
+        assert!(factor(&runs) < 1.0);
         assert_eq!(
             Runs::parse(&runs.text(), "runs.toml").unwrap(),
             (runs.clone(), Vec::new())
         );
         // An undisturbed run of another model outweighs it, one of the same model replaces it.
         runs.add(run("b", 10.0));
-        assert_eq!(learned(&runs).decode.unwrap().value, 1.0);
+        assert_eq!(factor(&runs), 1.0);
         assert_eq!(runs.add(run("a", 10.0)), Added::Kept);
         assert_eq!(runs.add(disturbed("a", 5.0)), Added::Outweighed);
-        assert_eq!(learned(&runs).decode.unwrap().count, 2);
+        assert_eq!(learned(&runs).decode.unwrap().counts(), [2, 2]);
     }
 }

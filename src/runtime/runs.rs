@@ -262,7 +262,7 @@ fn key(run: &Run) -> [&str; 5] {
 #[cfg(test)]
 impl Run {
     /// A run of `model` in which 10 tokens a second were predicted and `measured` were measured.
-    pub(super) fn example(model: &str, measured: f64) -> Run {
+    pub(crate) fn example(model: &str, measured: f64) -> Run {
         Run {
             date: "2026-11-23".to_owned(),
             version: "0.1.0".to_owned(),

@@ -5,9 +5,9 @@ use crate::device::{
     AllocationLimit, DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, PowerMode,
     Quantity, Session,
 };
-use crate::report::{self, calibrate};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, NARROWEST, Table, broken};
+use crate::report::{self, calibrate};
 use crate::runtime::Runs;
 use crate::sourced::{Sourced, Trust};
 use crate::units::{Bytes, Hertz};

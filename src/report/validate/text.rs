@@ -1,8 +1,8 @@
 //! The comparison as text and as Markdown: what ran, a table of predicted against measured, the verdict, likely reasons.
 
 use super::words::{
-    answer, engine, figures, headline, learned, name, not_tried, percent, reasons, remarks, saved, shown,
-    verdict, word,
+    answer, engine, figures, headline, learned, name, not_tried, percent, reasons, remarks, saved,
+    shown, verdict, word,
 };
 use super::{Report, RunResult};
 use crate::foreign;

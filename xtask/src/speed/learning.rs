@@ -21,19 +21,38 @@ const FEW: usize = 8;
 /// of their sources as often as boards that differ.
 const FARTHEST: f64 = 2.5;
 
-/// What one would guess of each width, by its name, and how far off the guess may be, in units of e.
-const WIDTHS: [(&str, f64, f64); 8] = [
-    ("common", 0.05, 0.5),
-    ("bandwidth", 0.05, 0.5),
-    ("arithmetic", 0.05, 0.5),
-    ("cache", 0.05, 0.5),
-    ("launch", 0.05, 0.5),
-    ("host", 0.05, 0.5),
-    ("model", 0.05, 0.5),
-    ("run", 0.03, 0.5),
-];
-/// The terms of the board among them.
+/// The terms of a board: all of the time, then the parameters.
 const TERMS: usize = 6;
+
+/// What one would guess of each width, and how far off the guess may be, in units of e.
+const GUESS: (f64, f64) = (0.04, 1.5);
+
+/// The widths that rows can tell apart: those of a board in all of its time, in each parameter (they share one, because the
+/// rows of a place do not tell them apart), of a model and of a run.
+#[derive(Clone, Copy, Debug)]
+struct Widths {
+    common: f64,
+    parameter: f64,
+    model: f64,
+    run: f64,
+}
+
+impl Widths {
+    /// Those that are free: prompts have no parameters.
+    fn free(&mut self, kind: Kind) -> Vec<&mut f64> {
+        let Widths {
+            common,
+            parameter,
+            model,
+            run,
+        } = self;
+        let mut free = vec![common, model, run];
+        if kind == Kind::Decode {
+            free.push(parameter);
+        }
+        free
+    }
+}
 
 /// A row: its place, its model, the weights of the terms in its time, and the logarithm of its measured over its
 /// predicted time.
@@ -102,50 +121,43 @@ pub(crate) fn fit(fitted: &mut Fitted, observations: &[Observation]) {
                 Kind::Decode => &mut speed.learning,
                 Kind::Prefill => &mut speed.prefill.learning,
             };
-            for ((_, field), width) in fields(learning).into_iter().zip(widths) {
-                *field = width;
+            learning.common = widths.common;
+            (learning.model, learning.run) = (widths.model, widths.run);
+            for parameter in [
+                &mut learning.bandwidth,
+                &mut learning.arithmetic,
+                &mut learning.cache,
+                &mut learning.launch,
+                &mut learning.host,
+            ] {
+                *parameter = widths.parameter;
             }
         }
     }
 }
 
-fn fields(learning: &mut Learning) -> [(&'static str, &mut f64); 8] {
-    let names = WIDTHS.map(|(name, ..)| name);
-    let Learning {
-        common,
-        bandwidth,
-        arithmetic,
-        cache,
-        launch,
-        host,
-        model,
-        run,
-        ..
-    } = learning;
-    let [a, b, c, d, e, f, g, h] = names;
-    [
-        (a, common),
-        (b, bandwidth),
-        (c, arithmetic),
-        (d, cache),
-        (e, launch),
-        (f, host),
-        (g, model),
-        (h, run),
-    ]
-}
-
 /// `text` of a profile with the widths of `speed`, where the file has them as its own.
 pub(crate) fn written(text: &str, speed: &Speed) -> anyhow::Result<String> {
     let mut text = text.to_owned();
-    let mut speed = speed.clone();
-    for (name, width) in fields(&mut speed.learning) {
-        write::set(&mut text, "speed", "learning", name, *width)?;
-    }
-    for (name, width) in fields(&mut speed.prefill.learning) {
-        if ["common", "model", "run"].contains(&name) {
-            write::set(&mut text, "speed.prefill", "learning", name, *width)?;
-        }
+    let of = |section, learning: &Learning| {
+        [
+            (section, "common", learning.common),
+            (section, "model", learning.model),
+            (section, "run", learning.run),
+        ]
+    };
+    let decode = &speed.learning;
+    let parameters = [
+        ("speed", "bandwidth", decode.bandwidth),
+        ("speed", "arithmetic", decode.arithmetic),
+        ("speed", "cache", decode.cache),
+        ("speed", "launch", decode.launch),
+        ("speed", "host", decode.host),
+    ];
+    let whole = of("speed", decode).into_iter();
+    let prompts = of("speed.prefill", &speed.prefill.learning);
+    for (section, field, width) in whole.chain(parameters).chain(prompts) {
+        write::set(&mut text, section, "learning", field, width)?;
     }
     Ok(text)
 }
@@ -169,31 +181,34 @@ fn groups(rows: Vec<Row<'_>>) -> Vec<Vec<Row<'_>>> {
 }
 
 /// The widths with the best sum of likelihood and belief, found one after the other in steps that shrink.
-fn likeliest(groups: &[Vec<Row<'_>>], kind: Kind) -> [f64; 8] {
-    let mut widths = WIDTHS.map(|(_, start, _)| start);
-    let is_free = |index: usize| kind == Kind::Decode || index == 0 || index >= TERMS;
-    for (index, width) in widths.iter_mut().enumerate() {
-        if !is_free(index) {
-            *width = 0.0;
-        }
-    }
-    let score = |widths: &[f64; 8]| {
+fn likeliest(groups: &[Vec<Row<'_>>], kind: Kind) -> Widths {
+    let (guess, doubt) = GUESS;
+    let mut widths = Widths {
+        common: guess,
+        parameter: 0.0,
+        model: guess,
+        run: guess,
+    };
+    widths
+        .free(kind)
+        .into_iter()
+        .for_each(|width| *width = guess);
+    let score = |mut widths: Widths| {
         let likelihood: f64 = groups.iter().map(|rows| log_likelihood(rows, widths)).sum();
-        let beliefs = WIDTHS.iter().zip(widths).enumerate();
-        let beliefs = beliefs.filter(|(index, _)| is_free(*index));
-        let doubts: f64 = beliefs
-            .map(|(_, ((_, start, doubt), width))| ((width / start).ln() / doubt).powi(2))
+        let free = widths.free(kind).into_iter();
+        let doubts: f64 = free
+            .map(|width| ((*width / guess).ln() / doubt).powi(2))
             .sum();
         likelihood - doubts / 2.0
     };
-    let (mut best, mut step) = (score(&widths), 0.5f64);
+    let (mut best, mut step) = (score(widths), 0.5f64);
     while step > 0.005 {
         let before = best;
-        for index in (0..widths.len()).filter(|index| is_free(*index)) {
+        for index in 0..widths.free(kind).len() {
             for factor in [step.exp(), (-step).exp()] {
                 let mut tried = widths;
-                tried[index] *= factor;
-                let reached = score(&tried);
+                *tried.free(kind)[index] *= factor;
+                let reached = score(tried);
                 if reached > best {
                     (widths, best) = (tried, reached);
                 }
@@ -207,14 +222,15 @@ fn likeliest(groups: &[Vec<Row<'_>>], kind: Kind) -> [f64; 8] {
 }
 
 /// The logarithm of the density of the rows of one place, up to a constant.
-fn log_likelihood(rows: &[Row<'_>], widths: &[f64; 8]) -> f64 {
-    let [terms @ .., model, run] = widths;
+fn log_likelihood(rows: &[Row<'_>], widths: Widths) -> f64 {
     let covariance = |i: usize, j: usize| -> f64 {
         let (a, b) = (&rows[i], &rows[j]);
-        let shared = a.weights.iter().zip(&b.weights).zip(terms);
-        let shared: f64 = shared.map(|((a, b), width)| a * b * width * width).sum();
-        let of_model = f64::from(a.model == b.model) * model * model;
-        shared + of_model + f64::from(i == j) * run * run
+        let mut shared = a.weights.iter().zip(&b.weights).map(|(a, b)| a * b);
+        let whole = shared.next().unwrap_or(0.0);
+        whole * widths.common.powi(2)
+            + shared.sum::<f64>() * widths.parameter.powi(2)
+            + f64::from(a.model == b.model) * widths.model.powi(2)
+            + f64::from(i == j) * widths.run.powi(2)
     };
     // Cholesky's triangle, and the errors freed of what they have in common.
     let (mut lower, mut freed) = (Vec::<Vec<f64>>::new(), Vec::<f64>::new());
@@ -250,9 +266,9 @@ mod tests {
             weights: [1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
             off: ((index / 4) as f64 * 2.4).sin() * 0.14 + ((index * 7) as f64).sin() * 0.014,
         });
-        let [common, .., model, run] = likeliest(&groups(rows.collect()), Kind::Prefill);
-        assert!((0.07..0.13).contains(&model), "{model}");
-        assert!((0.007..0.02).contains(&run), "{run}");
-        assert!(common < 0.1, "{common}");
+        let found = likeliest(&groups(rows.collect()), Kind::Prefill);
+        assert!((0.07..0.13).contains(&found.model), "{found:?}");
+        assert!((0.007..0.02).contains(&found.run), "{found:?}");
+        assert!(found.common < 0.1 && found.parameter == 0.0, "{found:?}");
     }
 }

@@ -46,9 +46,9 @@ impl Score {
         self.inside += usize::from((-above..=below).contains(&error));
     }
 
-    fn extend(&mut self, other: Score) {
-        self.errors.extend(other.errors);
-        self.widths.extend(other.widths);
+    fn extend(&mut self, other: &Score) {
+        self.errors.extend(&other.errors);
+        self.widths.extend(&other.widths);
         self.inside += other.inside;
     }
 
@@ -66,6 +66,31 @@ impl Score {
     }
 }
 
+/// Of the models with most rows, and of all that have enough.
+const MOST: &str = "the model with most rows, as above";
+const EVERY: &str = "every model with three rows, in turn";
+
+/// Medians less than so many points apart are alike.
+const ALIKE: f64 = 0.25;
+
+/// How many cases came out better, alike and worse, and all predictions, before and after.
+#[derive(Default)]
+struct Total(BTreeMap<&'static str, ([usize; 3], [Score; 2])>);
+
+impl Total {
+    fn add(&mut self, of: &'static str, before: &Score, after: &Score) {
+        let (counts, [all_before, all_after]) = self.0.entry(of).or_default();
+        let [better, alike, worse] = counts;
+        match after.size(0.5) - before.size(0.5) {
+            change if change < -ALIKE => *better += 1,
+            change if change > ALIKE => *worse += 1,
+            _ => *alike += 1,
+        }
+        all_before.extend(before);
+        all_after.extend(after);
+    }
+}
+
 /// One line per runtime, board and mode with enough rows, the runs being those of the model with most; then all models that
 /// have enough, in turn.
 pub(crate) fn table(all: &[Fitted], observations: &[Observation]) {
@@ -73,7 +98,7 @@ pub(crate) fn table(all: &[Fitted], observations: &[Observation]) {
         "| runtime | board | power mode | runs of | other rows | median before | after | 9 in 10 before | after | within the range before | after | half of the range before | after |"
     );
     println!("|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
-    let mut total: BTreeMap<&str, [Score; 2]> = BTreeMap::new();
+    let mut total = Total::default();
     for fitted in all {
         for ([runtime, board, mode], rows) in places(fitted, observations) {
             let Ok(mut profile) = runtime::find(runtime) else {
@@ -87,11 +112,14 @@ pub(crate) fn table(all: &[Fitted], observations: &[Observation]) {
             models.sort_unstable();
             models.dedup();
             let count = |model: &str| rows.iter().filter(|row| row.model() == model).count();
-            let most = models.iter().copied().max_by_key(|model| count(model));
-            for model in models {
-                let Some([before, after]) = after_runs(&profile, &rows, model) else {
-                    continue;
-                };
+            let scored = models.into_iter().filter_map(|model| {
+                let scores = after_runs(&profile, &rows, model)?;
+                Some((model, scores))
+            });
+            let scored: Vec<(&str, [Score; 2])> = scored.collect();
+            let most = scored.iter().map(|(model, _)| *model);
+            let most = most.max_by_key(|model| count(model));
+            for (model, [before, after]) in scored {
                 if Some(model) == most {
                     println!(
                         "| {runtime} | {board} | {mode} | {model} | {} | {:.1} % | {:.1} % | {:.1} % | {:.1} % | {} | {} | {:.0} % | {:.0} % |",
@@ -105,25 +133,20 @@ pub(crate) fn table(all: &[Fitted], observations: &[Observation]) {
                         before.width(),
                         after.width(),
                     );
-                    let sums = total.entry("the table").or_default();
-                    let [a, b] = sums;
-                    a.extend(after_runs(&profile, &rows, model).map_or_else(Score::default, |[a, _]| a));
-                    b.extend(after_runs(&profile, &rows, model).map_or_else(Score::default, |[_, b]| b));
+                    total.add(MOST, &before, &after);
                 }
-                let [a, b] = total.entry("every model with three rows").or_default();
-                a.extend(before);
-                b.extend(after);
+                total.add(EVERY, &before, &after);
             }
         }
     }
     println!();
     println!(
-        "| runs of | predictions | median before | after | 9 in 10 before | after | within the range before | after | half of the range before | after |"
+        "| runs of | better | alike | worse | predictions | median before | after | 9 in 10 before | after | within the range before | after | half of the range before | after |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
-    for (of, [before, after]) in total {
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    for (of, ([better, alike, worse], [before, after])) in total.0 {
         println!(
-            "| {of} | {} | {:.1} % | {:.1} % | {:.1} % | {:.1} % | {:.0} % | {:.0} % | {:.0} % | {:.0} % |",
+            "| {of} | {better} | {alike} | {worse} | {} | {:.1} % | {:.1} % | {:.1} % | {:.1} % | {:.0} % | {:.0} % | {:.0} % | {:.0} % |",
             before.errors.len(),
             before.size(0.5),
             after.size(0.5),
@@ -186,11 +209,7 @@ fn after_runs(profile: &RuntimeProfile, rows: &[Row<'_>], model: &str) -> Option
 }
 
 /// The logarithm of the predicted time of a step, and how far the range of rates reaches below and above the expected one.
-fn predicted(
-    profile: &RuntimeProfile,
-    row: &Row<'_>,
-    correction: Option<&Correction>,
-) -> [f64; 3] {
+fn predicted(profile: &RuntimeProfile, row: &Row<'_>, correction: Option<&Correction>) -> [f64; 3] {
     let Observation {
         row: measured,
         gpu,
