@@ -242,21 +242,16 @@ impl Runs {
             runs.retain(|run| run.disturbed.is_empty());
         }
         let (first, last) = (runs.first()?, runs.last()?);
-        let correction = |widths: Widths, pick: fn(&Run) -> Option<(Pair, Option<Shares>)>| {
-            let samples = runs.iter().filter_map(|run| {
-                let (pair, shares) = pick(run)?;
-                Some(Sample {
-                    model: &run.model,
-                    shares,
-                    off: (pair.predicted / pair.measured).ln(),
-                })
-            });
-            let samples: Vec<Sample<'_>> = samples.collect();
+        let correction = |widths: Widths, samples: Vec<Sample<'_>>| {
             Some(Correction {
                 posterior: Posterior::new(widths, &samples)?,
                 efficiency: runtime.speed.bandwidth_efficiency.expected,
             })
         };
+        let decodes = runs.iter();
+        let decodes = decodes.filter_map(|run| Some(sample(run, run.decode?, run.shares)));
+        let prompts = runs.iter();
+        let prompts = prompts.filter_map(|run| Some(sample(run, run.prefill?, None)));
         let more: Vec<f64> = runs
             .iter()
             .filter_map(|run| run.memory)
@@ -268,12 +263,8 @@ impl Runs {
             format!("from {} to {}", first.date, last.date)
         };
         Some(Learned {
-            decode: correction(Widths::of_decode(&runtime.speed), |run| {
-                Some((run.decode?, run.shares))
-            }),
-            prefill: correction(Widths::of_prefill(&runtime.speed), |run| {
-                Some((run.prefill?, None))
-            }),
+            decode: correction(Widths::of_decode(&runtime.speed), decodes.collect()),
+            prefill: correction(Widths::of_prefill(&runtime.speed), prompts.collect()),
             more_memory: median(more),
             source: format!(
                 "{} of {} {days}, the last by orinplan {}",
@@ -288,6 +279,14 @@ impl Runs {
                 last.version
             ),
         })
+    }
+}
+
+fn sample(run: &Run, rates: Pair, shares: Option<Shares>) -> Sample<'_> {
+    Sample {
+        model: &run.model,
+        shares,
+        off: (rates.predicted / rates.measured).ln(),
     }
 }
 

@@ -74,13 +74,13 @@ fn a_saved_run_corrects_the_next_plan_until_it_is_forgotten() {
     };
     let drawn = (rate(&after) / rate(&before)).ln() / (100.0 / rate(&before)).ln();
     assert!((0.3..1.0).contains(&drawn), "{drawn}");
-    // The range narrows, and does not collapse.
+    // A run far from its prediction narrows nothing, and the range does not collapse.
     let width = |plan: &Value| {
         let range = &plan["prefill"]["tokens_per_second"];
         (range["high"].as_f64().unwrap() / range["low"].as_f64().unwrap()).ln()
     };
     assert!(
-        (0.1..width(&before)).contains(&width(&after)),
+        (0.1..width(&before) + 1e-4).contains(&width(&after)),
         "{} {}",
         width(&before),
         width(&after)

@@ -346,7 +346,9 @@ fn learn(
             return SaveResult::Kept {
                 path,
                 disturbed,
-                learned: runs.learned(runtime, &board.device.id, &board.mode.name),
+                learned: runs
+                    .learned(runtime, &board.device.id, &board.mode.name)
+                    .map(Box::new),
             };
         }
         Ok((path, Added::Outweighed, _)) => format!(

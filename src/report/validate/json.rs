@@ -127,7 +127,7 @@ pub fn document(report: &Report<'_>) -> Value {
     document["saved"] = matches!(report.saved, Some(SaveResult::Kept { .. })).into();
     match &report.saved {
         Some(SaveResult::Kept { learned, .. }) => {
-            document["learned"] = learned.as_ref().map(report::learned::json).into();
+            document["learned"] = learned.as_deref().map(report::learned::json).into();
         }
         Some(SaveResult::Not { why }) => document["not_saved"] = why.as_str().into(),
         None => {}

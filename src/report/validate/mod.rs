@@ -49,7 +49,7 @@ pub enum SaveResult {
         /// Codes of the checks that found it disturbed.
         disturbed: Vec<&'static str>,
         /// What it and the earlier ones say of this runtime on this board.
-        learned: Option<Learned>,
+        learned: Option<Box<Learned>>,
     },
     /// It was not.
     Not {

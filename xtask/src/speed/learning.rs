@@ -235,16 +235,16 @@ fn log_likelihood(rows: &[Row<'_>], widths: Widths) -> f64 {
     // Cholesky's triangle, and the errors freed of what they have in common.
     let (mut lower, mut freed) = (Vec::<Vec<f64>>::new(), Vec::<f64>::new());
     let mut total = 0.0;
-    for i in 0..rows.len() {
+    for (i, row) in rows.iter().enumerate() {
         let mut line: Vec<f64> = Vec::with_capacity(i + 1);
-        for j in 0..i {
-            let known: f64 = line.iter().zip(&lower[j]).map(|(a, b)| a * b).sum();
-            line.push((covariance(i, j) - known) / lower[j][j]);
+        for (j, above) in lower.iter().enumerate() {
+            let known: f64 = line.iter().zip(above).map(|(a, b)| a * b).sum();
+            line.push((covariance(i, j) - known) / above[j]);
         }
         let known: f64 = line.iter().map(|a| a * a).sum();
         let pivot = (covariance(i, i) - known).max(1e-12).sqrt();
         let explained: f64 = line.iter().zip(&freed).map(|(a, b)| a * b).sum();
-        let rest = (rows[i].off - explained) / pivot;
+        let rest = (row.off - explained) / pivot;
         total -= pivot.ln() + rest * rest / 2.0;
         line.push(pivot);
         lower.push(line);
