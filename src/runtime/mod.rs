@@ -10,6 +10,7 @@ pub mod lines;
 pub mod posterior;
 pub mod profile;
 pub mod record;
+mod refine;
 pub mod registry;
 mod runs;
 

@@ -18,9 +18,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::profile::{Learning, Range, Speed};
-use crate::sourced::Trust;
-
 /// The elasticities of a predicted decode time to the parameters of the speed model; they sum to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,65 +86,13 @@ pub struct Widths {
 /// Ranges reach this many standard deviations: 92 % of a normal distribution lie between.
 pub(super) const REACH: f64 = 1.75;
 
-/// No run repeats better than this.
-const LEAST_NOISE: f64 = 0.005;
-
 impl Widths {
-    /// Those of decode steps. A parameter whose range people stated differs at least as much as that range says.
-    pub fn of_decode(speed: &Speed) -> Widths {
-        let learning = &speed.learning;
-        let stated = |range: &Range, fitted: f64| deviation(range).max(fitted);
-        let mut widths = Widths::new(learning, &speed.spread);
-        let parameters = [
-            stated(&speed.bandwidth_efficiency, learning.bandwidth),
-            stated(&speed.cost_scale, learning.arithmetic),
-            learning.cache,
-            stated(&speed.launch_seconds, learning.launch),
-            stated(&speed.host_seconds, learning.host),
-        ];
-        for (width, parameter) in widths.terms.iter_mut().skip(1).zip(parameters) {
-            *width = parameter;
-        }
-        widths
-    }
-
-    /// Those of prompts, which have the common factor alone.
-    pub fn of_prefill(speed: &Speed) -> Widths {
-        Widths::new(&speed.prefill.learning, &speed.prefill.scale)
-    }
-
-    /// A range of the whole that was not fitted is one of boards too, as far as models and runs do not fill it.
-    fn new(learning: &Learning, whole: &Range) -> Widths {
-        let (model, run) = (learning.model, learning.run.max(LEAST_NOISE));
-        let mut terms = [0.0; TERMS];
-        let beyond = match whole.trust {
-            Trust::Fitted | Trust::Published | Trust::Measured => 0.0,
-            _ => deviation(whole).powi(2) - model * model - run * run,
-        };
-        if let Some(common) = terms.first_mut() {
-            *common = learning.common.max(beyond.max(0.0).sqrt());
-        }
-        Widths { terms, model, run }
-    }
-
     /// The variance of a time with these weights before any run.
     fn variance(&self, weights: &Vector) -> f64 {
         let terms = weights.iter().zip(&self.terms);
         let terms: f64 = terms.map(|(weight, width)| (weight * width).powi(2)).sum();
         terms + self.model.powi(2) + self.run.powi(2)
     }
-}
-
-/// The standard deviation, in logarithms, of what lies in a range. An end at zero says nothing.
-fn deviation(range: &Range) -> f64 {
-    let (low, high) = (
-        (range.expected / range.low).ln(),
-        (range.high / range.expected).ln(),
-    );
-    let sides = [low, high];
-    let known = sides.iter().filter(|side| side.is_finite());
-    let count = known.clone().count().max(1) as f64;
-    known.sum::<f64>() / count / REACH
 }
 
 /// One run: the logarithm of the measured over the predicted time.
