@@ -94,8 +94,8 @@ pub(super) fn runs() -> Runs {
     runs
 }
 
-/// Adds a run to those on record. Returns the path of their file, and whether the run was added.
-pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added)> {
+/// Adds a run to those on record. Returns the path of their file, whether the run was added, and all runs.
+pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added, Runs)> {
     let (directory, _lock) = locked()?;
     let path = directory.join(RUNS);
     let (mut runs, left_out) = planner::runs(&directory)?;
@@ -104,7 +104,7 @@ pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added)> {
     if added == Added::Kept {
         write_file(&path, &runs.text())?;
     }
-    Ok((path, added))
+    Ok((path, added, runs))
 }
 
 /// Removes the calibration and the runs; returns the paths of the removed files.

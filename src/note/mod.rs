@@ -176,6 +176,8 @@ pub enum Note {
     Learned {
         /// The number of runs, their date and their runtime.
         source: String,
+        /// What they refine, a phrase each.
+        found: Vec<String>,
     },
     /// The runtime reserves a share of the memory when it starts.
     Pool {

@@ -123,8 +123,8 @@ impl Note {
                 since.of_jetpack(),
                 modes.join(" and ")
             ),
-            Note::Learned { source } => {
-                format!("corrected by measured runs on this device: {source}")
+            Note::Learned { source, found } => {
+                format!("corrected by measured runs on this device: {source}: {}", found.join(", "))
             }
             Note::Pool { runtime, share, needed } => format!(
                 "{runtime} claims {:.0} % of memory by default; --gpu-memory-utilization {:.2} limits it",

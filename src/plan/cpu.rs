@@ -214,6 +214,7 @@ pub fn decode(operations: &[Operation], parallel: u64, machine: CpuContext<'_>) 
                 seconds: finite(seconds),
             })
             .collect(),
+        shares: None,
     }
 }
 

@@ -17,7 +17,8 @@ use crate::plan::speed::{
 };
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
-use crate::runtime::learned::{Factor, Learned};
+use crate::runtime::learned::Correction;
+use crate::runtime::posterior::Shares;
 use crate::runtime::profile::ComputeRule;
 use crate::scheme::Assignment;
 use crate::units::{BytesPerSecond, Hertz};
@@ -81,6 +82,11 @@ pub(super) fn speeds(
     let layers = model.layers.len() as u64;
     let speed = target.speed(workload);
     let speed = speed.as_ref();
+    let learned = target.runtime.learned.as_ref();
+    let [on_decode, on_prompt] = [
+        learned.and_then(|learned| learned.decode.as_ref()),
+        learned.and_then(|learned| learned.prefill.as_ref()),
+    ];
     let mut operations = decode_operations(model, assignment, workload);
     // llama.cpp computes the logits of every token of a text that becomes a vector.
     if model.retrieval.is_some()
@@ -91,13 +97,18 @@ pub(super) fn speeds(
             .for_each(|operation| operation.group = OperationGroup::FeedForward);
     }
     let prompt = prompt_work(model, workload);
-    let speeds = match (gpu(target.mode), measured_cpu(target)) {
+    let mut speeds = match (gpu(target.mode), measured_cpu(target)) {
         (_, Some(cpu)) if !cpu::unmeasured(&operations, cpu).is_empty() => return None,
         (_, Some(cpu)) => {
             let own = cpu.runtime == target.runtime.id;
             let machine = cpu::CpuContext { cpu, own, layers };
+            let mut decode = cpu::decode(&operations, workload.parallel, machine);
+            if let Some(correction) = on_decode {
+                let scale = correction.whole(&model.name);
+                decode.tokens_per_second = slower(decode.tokens_per_second, scale, decode.ceiling);
+            }
             Speeds {
-                decode: cpu::decode(&operations, workload.parallel, machine),
+                decode,
                 prefill: cpu::prefill(&operations, prompt, machine),
                 encoder: None,
                 texts: None,
@@ -105,8 +116,10 @@ pub(super) fn speeds(
             }
         }
         (Some(now), None) => {
+            let refined = on_decode.map(|correction| correction.decoding(speed, &model.name));
+            let refined = refined.as_ref().unwrap_or(speed);
             let decode = |gpu: ClockedGpu| {
-                speed::decode(&operations, layers, workload.parallel, &gpu, speed)
+                speed::decode(&operations, layers, workload.parallel, &gpu, refined)
             };
             let asked = EvidenceQuery {
                 board: &target.device.id,
@@ -150,10 +163,18 @@ pub(super) fn speeds(
         }
         (None, None) => return None,
     };
-    let mut speeds = match &target.runtime.learned {
-        Some(learned) => apply_learned(speeds, learned),
-        None => speeds,
-    };
+    if let Some(correction) = on_decode {
+        let decode = &mut speeds.decode;
+        decode.tokens_per_second = narrowed(
+            decode.tokens_per_second,
+            correction,
+            &model.name,
+            decode.shares,
+        );
+    }
+    if let Some(correction) = on_prompt {
+        correct_prompt(&mut speeds.prefill, correction, &model.name);
+    }
     if let Some(published) = &mut speeds.published {
         // What was learned from runs holds for the mode that they ran in.
         let decode = |mode: &PowerMode, gpu: ClockedGpu| match mode.name == target.mode.name {
@@ -291,36 +312,52 @@ pub(super) fn inverse(tokens: f64, rate: Spread) -> Spread {
     }
 }
 
-/// Corrects `speeds` by the ratio of measured to predicted rates that runs on the device showed. The range is then as
-/// wide as those runs differed. Never above the ceiling.
-fn apply_learned(mut speeds: Speeds, learned: &Learned) -> Speeds {
-    let rates = |spread: Spread, factor: &Option<Factor>, ceiling: f64| {
-        let Some(factor) = factor else {
-            return spread;
-        };
-        let expected = (spread.expected * factor.value).min(ceiling);
-        Spread {
-            low: expected / factor.spread,
-            expected,
-            high: (expected * factor.spread).clamp(expected, ceiling.max(expected)),
-        }
-    };
-    let decode = &mut speeds.decode;
-    decode.tokens_per_second = rates(decode.tokens_per_second, &learned.decode, decode.ceiling);
-    let prefill = &mut speeds.prefill;
-    let before = prefill.tokens_per_second;
-    prefill.tokens_per_second = rates(before, &learned.prefill, prefill.ceiling);
-    // The time to the first token is mostly that of the prompt, so it changes with the rate.
-    let scale = before.expected / prefill.tokens_per_second.expected.max(f64::MIN_POSITIVE);
-    if let Some(factor) = &learned.prefill {
-        let expected = prefill.time_to_first_token.expected * scale;
-        prefill.time_to_first_token = Spread {
-            low: expected / factor.spread,
-            expected,
-            high: expected * factor.spread,
-        };
+/// Rates where everything takes `longer` times as long; none above the ceiling.
+fn slower(rates: Spread, longer: f64, ceiling: f64) -> Spread {
+    let at = |rate: f64| finite(rate / longer.max(f64::MIN_POSITIVE)).min(ceiling);
+    Spread {
+        low: at(rates.low),
+        expected: at(rates.expected),
+        high: at(rates.high),
     }
-    speeds
+}
+
+/// The range of `model`'s rates as far as what was learned leaves it open.
+fn narrowed(rates: Spread, correction: &Correction, model: &str, shares: Option<Shares>) -> Spread {
+    let Spread {
+        low,
+        expected,
+        high,
+    } = rates;
+    if expected <= 0.0 {
+        return rates;
+    }
+    let side = |ratio: f64| correction.side(model, shares, ratio.ln().max(0.0)).exp();
+    Spread {
+        low: expected / side(expected / low),
+        expected,
+        high: finite(expected * side(high / expected)),
+    }
+}
+
+/// Corrects the rate of a prompt by what runs showed, and with it the time to the first token, which is mostly that of the
+/// prompt.
+fn correct_prompt(prompt: &mut PromptEstimate, correction: &Correction, model: &str) {
+    let before = prompt.tokens_per_second;
+    let scaled = slower(before, correction.whole(model), prompt.ceiling);
+    prompt.tokens_per_second = narrowed(scaled, correction, model, None);
+    let scale = before.expected / scaled.expected.max(f64::MIN_POSITIVE);
+    let Spread {
+        low,
+        expected,
+        high,
+    } = prompt.time_to_first_token;
+    let first = Spread {
+        low: finite(low * scale),
+        expected: finite(expected * scale),
+        high: finite(high * scale),
+    };
+    prompt.time_to_first_token = narrowed(first, correction, model, None);
 }
 
 /// The formats of the model's matrices whose speed on these processors was not measured.
@@ -331,4 +368,96 @@ pub(super) fn unmeasured(
     workload: &Workload,
 ) -> Vec<Dtype> {
     cpu::unmeasured(&decode_operations(model, assignment, workload), cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::learned::{Pair, Parameter, Run, Runs, Setup};
+    use crate::units::Hertz;
+
+    /// A step of a model with this many million weights: large ones have long rows of wide weights, which wait for the
+    /// memory, small ones short rows of narrow weights, which wait for arithmetic.
+    fn operations(millions: u64) -> Vec<speed::Operation> {
+        let (weights, group) = (millions * 1_000_000, OperationGroup::FeedForward);
+        let (dtype, bytes, columns) = if millions > 1000 {
+            (Dtype::Q8_0, weights * 17 / 16, 4096)
+        } else {
+            (Dtype::Q4_K, weights * 9 / 16, 896)
+        };
+        vec![speed::Operation::dense(
+            "ffn",
+            group,
+            dtype,
+            bytes,
+            weights,
+            weights / columns,
+        )]
+    }
+
+    /// On a board whose memory is slower than the profile says, and nothing else, runs of a large and of a small model tell
+    /// that it is the memory: what another model gets is what it takes there.
+    #[test]
+    fn a_board_with_slow_memory_is_learned_as_slow_memory() {
+        let profile = crate::runtime::find("llama.cpp").unwrap();
+        let gpu = ClockedGpu::sm87(16, Hertz(1.3e9), BytesPerSecond(204.8e9));
+        let mut slow = profile.speed.clone();
+        let range = &mut slow.bandwidth_efficiency;
+        (range.low, range.expected, range.high) =
+            (range.low * 0.8, range.expected * 0.8, range.high * 0.8);
+        fn seconds(millions: u64, gpu: &ClockedGpu, speed: &crate::runtime::profile::Speed) -> f64 {
+            speed::step_seconds(&operations(millions), 32, 1, gpu, speed)
+        }
+        let mut runs = Runs::default();
+        for (model, millions) in [("7B", 7000), ("8B", 8000), ("0.5B", 500), ("0.6B", 600)] {
+            let [predicted, measured] =
+                [&profile.speed, &slow].map(|s| 1.0 / seconds(millions, &gpu, s));
+            runs.add(Run {
+                shares: speed::step_shares(&operations(millions), 32, 1, &gpu, &profile.speed),
+                setup: Some(Setup {
+                    prompt_tokens: 128,
+                    generated_tokens: 64,
+                    sequences: 1,
+                }),
+                decode: Pair::new(predicted, measured),
+                runtime: profile.id.clone(),
+                ..Run::example(model, 10.0)
+            });
+        }
+        let learned = runs.learned(&profile, "orin-nano-8gb", "15W").unwrap();
+        let correction = learned.decode.unwrap();
+        let of = |wanted| {
+            let parameters = correction.parameters().into_iter();
+            let found = parameters.filter(|one| one.parameter == wanted);
+            found.map(|one| one.factor).sum::<f64>()
+        };
+        let [bandwidth, arithmetic, whole] = [
+            Parameter::Bandwidth,
+            Parameter::Arithmetic,
+            Parameter::Common,
+        ]
+        .map(of);
+        assert!(
+            bandwidth > 1.08 && bandwidth - 1.0 > 3.0 * (arithmetic - 1.0) && whole < 1.06,
+            "{bandwidth} {arithmetic} {whole}"
+        );
+        let (before, truth) = (
+            seconds(3000, &gpu, &profile.speed),
+            seconds(3000, &gpu, &slow),
+        );
+        let after = seconds(3000, &gpu, &correction.decoding(&profile.speed, "3B"));
+        let off = |seconds: f64| (seconds / truth).ln().abs();
+        assert!(off(after) < off(before) / 2.0, "{before} {after} {truth}");
+        // The shares are the elasticities of the time.
+        let shares = speed::step_shares(&operations(3000), 32, 1, &gpu, &profile.speed).unwrap();
+        let mut faster = profile.speed.clone();
+        faster.bandwidth_efficiency.expected *= (-1e-4f64).exp();
+        let slope = (seconds(3000, &gpu, &faster) / before).ln() / 1e-4;
+        assert!(
+            (slope - shares.bandwidth).abs() < 1e-3,
+            "{slope} {shares:?}"
+        );
+        let sum = shares.bandwidth + shares.arithmetic + shares.cache + shares.launch + shares.host;
+        assert!((sum - 1.0).abs() < 1e-9);
+    }
 }

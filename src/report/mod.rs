@@ -12,6 +12,7 @@ pub mod github;
 pub mod html;
 pub mod imatrix;
 pub mod inspect;
+mod learned;
 pub mod models;
 pub mod quantize;
 pub mod roofline;

@@ -79,6 +79,26 @@ impl RuntimeProfile {
                 "`speed.conditions` has the factor {factor}, must be from 0.1 to 10"
             ));
         }
+        for (field, learning) in [
+            ("speed.learning", &speed.learning),
+            ("speed.prefill.learning", &prefill.learning),
+        ] {
+            let widths = [
+                learning.common,
+                learning.bandwidth,
+                learning.arithmetic,
+                learning.cache,
+                learning.launch,
+                learning.host,
+                learning.model,
+                learning.run,
+            ];
+            if widths.iter().any(|width| !(0.0..=3.0).contains(width)) {
+                return Err(format!(
+                    "`{field}` has standard deviations of logarithms: each from 0 to 3"
+                ));
+            }
+        }
         let encoder = speed.encoder.iter();
         if encoder.into_iter().any(|share| {
             let ordered = share.low <= share.expected && share.expected <= share.high;
@@ -204,6 +224,8 @@ impl RuntimeProfile {
             ("speed.launch_seconds", &speed.launch_seconds.source),
             ("speed.reference_clock_hz", &speed.reference_clock_hz.source),
             ("speed.host_seconds", &speed.host_seconds.source),
+            ("speed.learning", &speed.learning.source),
+            ("speed.prefill.learning", &prefill.learning.source),
             (
                 "speed.prefill.quantized_cycles",
                 &prefill.quantized_cycles.source,

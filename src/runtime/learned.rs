@@ -1,186 +1,175 @@
-//! What runs on a device say about a runtime: by which factor its rates are off there, and how much more memory it
-//! takes.
+//! What runs on a device say about a runtime: which parameters of its speed model differ there and by how much, and how
+//! much more memory it takes.
 //!
-//! In: the runs on record. Out: [`Learned`], by which a plan is corrected.
+//! [`Learned`] is what `refine` computes from runs and a profile, and by which a plan is corrected.
 
-pub use super::runs::{Added, Pair, Run, Runs, RunsError};
+use super::posterior::{Posterior, Shares};
+pub use super::runs::{Added, Pair, Run, Runs, RunsError, Setup};
 
 /// What was learned of one runtime on one device in one power mode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Learned {
-    /// Measured over predicted decode rates.
-    pub decode: Option<Factor>,
-    /// Measured over predicted prefill rates.
-    pub prefill: Option<Factor>,
+    /// Of decode steps.
+    pub decode: Option<Correction>,
+    /// Of prompts.
+    pub prefill: Option<Correction>,
     /// Bytes that the runtime takes beyond what its profile says; negative if less.
     pub more_memory: Option<f64>,
     /// The runs behind this, in words.
     pub source: String,
 }
 
-/// The ratio of measured to predicted over models.
+/// How a board differs from the profile of a runtime.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Correction {
+    /// What its runs say.
+    pub(super) posterior: Posterior,
+    /// The bandwidth efficiency of the profile, where runs can tell it.
+    pub(super) efficiency: f64,
+}
+
+/// A parameter of the speed model as runs on a board see it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Factor {
-    /// The median over models and formats, shrunk towards 1 while they are few.
-    pub value: f64,
-    /// The factor, at least 1, by which a corrected rate may still be off either way.
-    pub spread: f64,
-    /// How many models and formats it rests on.
-    pub count: usize,
+pub struct Refined {
+    /// Which.
+    pub parameter: Parameter,
+    /// The factor on the time that depends on it.
+    pub factor: f64,
+    /// The standard deviation of that factor, as a share of it.
+    pub deviation: f64,
+    /// The profile's value and the refined one, of a parameter that has a unit of its own.
+    pub value: Option<[f64; 2]>,
 }
 
-impl Runs {
-    /// Runtime, power mode and what was learned of them, for all that ran on `device`, in the order of their first runs.
-    pub fn of_device(&self, device: &str) -> Vec<(&str, &str, Learned)> {
-        let mut found: Vec<(&str, &str, Learned)> = Vec::new();
-        for run in self.run.iter().filter(|run| run.device == device) {
-            let (runtime, mode) = (run.runtime.as_str(), run.power_mode.as_str());
-            if found
-                .iter()
-                .any(|known| (known.0, known.1) == (runtime, mode))
-            {
-                continue;
-            }
-            let learned = self.learned(runtime, device, mode);
-            found.extend(learned.map(|learned| (runtime, mode, learned)));
+/// What a time depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// All of it alike.
+    Common,
+    /// The share of the memory bandwidth that reads of weights reach.
+    Bandwidth,
+    /// The cycles of arithmetic.
+    Arithmetic,
+    /// Attention over the cache.
+    Cache,
+    /// Kernel launches.
+    Launch,
+    /// The host.
+    Host,
+}
+
+impl Parameter {
+    /// In the order of the terms of a [`Posterior`].
+    pub(super) const ALL: [Parameter; 6] = [
+        Parameter::Common,
+        Parameter::Bandwidth,
+        Parameter::Arithmetic,
+        Parameter::Cache,
+        Parameter::Launch,
+        Parameter::Host,
+    ];
+
+    /// Its name in JSON.
+    pub fn key(self) -> &'static str {
+        match self {
+            Parameter::Common => "common",
+            Parameter::Bandwidth => "bandwidth_efficiency",
+            Parameter::Arithmetic => "arithmetic",
+            Parameter::Cache => "cache",
+            Parameter::Launch => "launch",
+            Parameter::Host => "host",
         }
-        found
     }
 
-    /// What was learned of `runtime` on `device` in `power_mode`; `None` if there is no run.
-    pub fn learned(&self, runtime: &str, device: &str, power_mode: &str) -> Option<Learned> {
-        let here = |run: &&Run| {
-            run.runtime == runtime && run.device == device && run.power_mode == power_mode
-        };
-        let mut runs: Vec<&Run> = self.run.iter().filter(here).collect();
-        if runs.iter().any(|run| run.disturbed.is_empty()) {
-            runs.retain(|run| run.disturbed.is_empty());
+    /// Its name in a sentence, as that of a time.
+    fn words(self) -> &'static str {
+        match self {
+            Parameter::Common => "all times",
+            Parameter::Bandwidth => "bandwidth efficiency",
+            Parameter::Arithmetic => "arithmetic",
+            Parameter::Cache => "attention over the cache",
+            Parameter::Launch => "launches",
+            Parameter::Host => "host",
         }
-        let (first, last) = (runs.first()?, runs.last()?);
-        let ratios = |pick: fn(&Run) -> Option<Pair>| {
-            let pairs = runs.iter().filter_map(|run| pick(run));
-            pairs
-                .map(|pair| (pair.measured / pair.predicted).ln())
-                .collect()
-        };
-        let more: Vec<f64> = runs
-            .iter()
-            .filter_map(|run| run.memory)
-            .map(|pair| pair.measured - pair.predicted)
-            .collect();
-        let days = if first.date == last.date {
-            format!("on {}", last.date)
-        } else {
-            format!("from {} to {}", first.date, last.date)
-        };
-        Some(Learned {
-            decode: factor(ratios(|run| run.decode)),
-            prefill: factor(ratios(|run| run.prefill)),
-            more_memory: median(more),
-            source: format!(
-                "{} of {} {days}, the last by orinplan {}",
-                match runs.len() {
-                    1 => "1 run".to_owned(),
-                    count => format!("{count} runs"),
-                },
-                // Not every server says what it is.
-                Some(&last.engine)
-                    .filter(|engine| !engine.is_empty())
-                    .unwrap_or(&last.runtime),
-                last.version
-            ),
-        })
     }
 }
 
-/// The factor for the logarithms of ratios. It is shrunk towards 1, because few runs say little: `n` runs move it
-/// n / (n + 1) of the way to their median. The spread is the largest distance of a run from it, and at least 5 %.
-fn factor(logarithms: Vec<f64>) -> Option<Factor> {
-    let count = logarithms.len();
-    let middle = median(logarithms.clone())?;
-    let value = middle * count as f64 / (count as f64 + 1.0);
-    let farthest = logarithms
-        .iter()
-        .map(|one| (one - value).abs())
-        .fold(0.0, f64::max);
-    Some(Factor {
-        value: value.exp(),
-        spread: farthest.max(0.05).exp(),
-        count,
-    })
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() % 2 {
-        1 => values.get(middle).copied(),
-        _ => Some((values.get(middle.checked_sub(1)?)? + values.get(middle)?) / 2.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(model: &str, measured: f64) -> Run {
-        Run::example(model, measured)
-    }
-
-    fn learned(runs: &Runs) -> Learned {
-        runs.learned("ollama", "orin-nano-8gb", "15W").unwrap()
-    }
-
-    #[test]
-    fn runs_draw_the_factor_from_one_to_their_median() {
-        let mut runs = Runs::default();
-        assert_eq!(runs.learned("ollama", "orin-nano-8gb", "15W"), None);
-        runs.add(run("a", 20.0));
-        // One run of twice the rate: half of the way, in logarithms.
-        let one = learned(&runs).decode.unwrap();
-        assert!((one.value - 2f64.sqrt()).abs() < 1e-9 && (one.spread - 2f64.sqrt()).abs() < 1e-9);
-        for (model, rate) in [("b", 20.0), ("c", 20.0)] {
-            runs.add(run(model, rate));
+impl Refined {
+    /// `arithmetic x 1.06 (+-9 %)`: the factor on its time with the standard deviation.
+    pub fn text(&self) -> String {
+        let name = self.parameter.words();
+        let percent = self.deviation * 100.0;
+        match self.value {
+            Some([before, after]) => format!("{name} {before:.2} -> {after:.2} (+-{percent:.0} %)"),
+            None => format!("{name} x {:.2} (+-{percent:.0} %)", self.factor),
         }
-        let three = learned(&runs).decode.unwrap();
-        assert_eq!(three.count, 3);
-        assert!((three.value - 2f64.powf(0.75)).abs() < 1e-9);
-        assert_eq!(learned(&runs).more_memory, Some(20.0));
-        assert_eq!(learned(&runs).prefill, None);
-        assert_eq!(runs.learned("ollama", "orin-nano-8gb", "25W"), None);
+    }
+}
+
+impl Correction {
+    /// How many runs and how many models it rests on.
+    pub fn counts(&self) -> [usize; 2] {
+        [self.posterior.runs, self.posterior.models]
     }
 
-    #[test]
-    fn a_model_counts_once_and_the_file_comes_back_as_it_was() {
-        let mut runs = Runs::default();
-        runs.add(run("a", 20.0));
-        runs.add(run("a", 10.0));
-        assert_eq!(runs.run.len(), 1);
-        assert_eq!(learned(&runs).decode.unwrap().value, 1.0);
-        assert_eq!(
-            Runs::parse(&runs.text(), "runs.toml").unwrap(),
-            (runs.clone(), Vec::new())
-        );
+    /// The factor on the rates of another model whose time consists of the same as that of the runs.
+    pub fn factor(&self) -> f64 {
+        (-self.posterior.typical().0).exp()
     }
 
-    #[test]
-    fn disturbed_runs_count_while_there_is_no_other() {
-        let disturbed = |model: &str, measured: f64| Run {
-            disturbed: vec!["other_load".to_owned()],
-            ..run(model, measured)
-        };
-        let mut runs = Runs::default();
-        assert_eq!(runs.add(disturbed("a", 5.0)), Added::Kept);
-        assert_eq!(learned(&runs).decode.unwrap().value, 0.5f64.sqrt());
-        assert_eq!(
-            Runs::parse(&runs.text(), "runs.toml").unwrap(),
-            (runs.clone(), Vec::new())
-        );
-        // An undisturbed run of another model outweighs it, one of the same model replaces it.
-        runs.add(run("b", 10.0));
-        assert_eq!(learned(&runs).decode.unwrap().value, 1.0);
-        assert_eq!(runs.add(run("a", 10.0)), Added::Kept);
-        assert_eq!(runs.add(disturbed("a", 5.0)), Added::Outweighed);
-        assert_eq!(learned(&runs).decode.unwrap().count, 2);
+    /// The factor, at least 1, by which its corrected rate may still be off either way.
+    pub fn spread(&self) -> f64 {
+        (super::posterior::REACH * self.posterior.typical().1).exp()
+    }
+
+    /// The parameters that the runs can tell.
+    pub fn parameters(&self) -> Vec<Refined> {
+        let terms = Parameter::ALL.into_iter().zip(0..);
+        let known = terms.filter_map(|(parameter, term)| {
+            let (mean, deviation) = self.posterior.term(term)?;
+            let is_efficiency = parameter == Parameter::Bandwidth;
+            let refined = reached(self.efficiency, mean);
+            Some(Refined {
+                parameter,
+                factor: mean.exp(),
+                deviation: deviation.exp() - 1.0,
+                value: is_efficiency.then_some([self.efficiency, refined]),
+            })
+        });
+        known.collect()
+    }
+
+    /// The factor on the time of `model` that its parameters do not explain: that of the whole board, and what its own runs
+    /// show.
+    pub fn whole(&self, model: &str) -> f64 {
+        let [common, ..] = self.posterior.means();
+        (common + self.posterior.of_model(model)).exp()
+    }
+
+    /// A side of a range of `model`'s times, in logarithms, after the runs.
+    pub fn side(&self, model: &str, shares: Option<Shares>, side: f64) -> f64 {
+        self.posterior.side(model, shares, side)
+    }
+}
+
+/// The bandwidth efficiency where reads take `longer`, in logarithms: at most all of the bandwidth.
+pub(super) fn reached(efficiency: f64, longer: f64) -> f64 {
+    (efficiency * (-longer).exp()).min(1.0)
+}
+
+impl Learned {
+    /// What was learned, a phrase each: the parameters of decode steps, then prompts, then memory.
+    pub fn phrases(&self) -> Vec<String> {
+        let decode = self.decode.iter().flat_map(Correction::parameters);
+        let prefill = self.prefill.iter().flat_map(Correction::parameters);
+        let prompts = prefill.map(|one| {
+            let percent = one.deviation * 100.0;
+            format!("prompts x {:.2} (+-{percent:.0} %)", one.factor)
+        });
+        let memory = self
+            .more_memory
+            .map(|more| format!("{:+.1} MiB of memory", more / 1_048_576.0));
+        let decode = decode.map(|one| one.text());
+        decode.chain(prompts).chain(memory).collect()
     }
 }

@@ -7,8 +7,10 @@
 mod check;
 pub mod learned;
 pub mod lines;
+pub mod posterior;
 pub mod profile;
 pub mod record;
+mod refine;
 pub mod registry;
 mod runs;
 

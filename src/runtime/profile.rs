@@ -270,6 +270,38 @@ pub struct Speed {
     pub encoder: Option<Range>,
     /// What clocks and system release change; `None` where no measurements tell.
     pub conditions: Option<Conditions>,
+    /// How far boards, models and runs differ from the decode times of this model.
+    pub learning: Learning,
+}
+
+/// Standard deviations, in natural logarithms of a time, of what measurements differ by from their predictions:
+/// [`crate::runtime::posterior`] has the model. A parameter that is not named does not differ.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Learning {
+    /// Of a board, in all of the time.
+    pub common: f64,
+    /// Of a board, in the time to read weights.
+    #[serde(default)]
+    pub bandwidth: f64,
+    /// In arithmetic.
+    #[serde(default)]
+    pub arithmetic: f64,
+    /// In attention over the cache.
+    #[serde(default)]
+    pub cache: f64,
+    /// In launches.
+    #[serde(default)]
+    pub launch: f64,
+    /// On the host.
+    #[serde(default)]
+    pub host: f64,
+    /// Of a model, in all of the time of its runs on a board.
+    pub model: f64,
+    /// Of a run.
+    pub run: f64,
+    /// A key of [`RuntimeProfile::sources`].
+    pub source: String,
 }
 
 /// What the same takes under other conditions of the board, from runs that differ in nothing else.
@@ -316,6 +348,13 @@ pub struct AttentionCost {
     /// Prefill in separate products: SM cycles of a score, which is computed, stored and read again, whether its token is
     /// masked or not.
     pub score_cycles: Sourced<f64>,
+    /// A factor on the time of attention while decoding, which runs on a board showed; not part of a profile.
+    #[serde(skip, default = "unchanged")]
+    pub decode_scale: f64,
+}
+
+fn unchanged() -> f64 {
+    1.0
 }
 
 /// The cost of one weight of a format.
@@ -373,13 +412,15 @@ pub struct Prefill {
     pub ubatch_layer_seconds: Sourced<f64>,
     /// A factor on all of the above.
     pub scale: Range,
+    /// How far boards, models and runs differ from the times of prompts.
+    pub learning: Learning,
     /// Seconds from the request to the start of the work and from its end to the first token.
     pub request_seconds: Range,
 }
 
 impl RuntimeProfile {
     /// The profile with what was learned from runs on a device: `runtime_bytes` changes by the difference in memory, and
-    /// plans multiply their rates by the factors of `learned`.
+    /// plans follow the parameters of `learned`.
     pub fn refined(mut self, learned: Option<Learned>) -> RuntimeProfile {
         if let Some(more) = learned.as_ref().and_then(|learned| learned.more_memory) {
             let own = &mut self.memory.runtime_bytes;

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::posterior::Shares;
+
 /// The first key of the file.
 const SCHEMA: &str = "orinplan.runs/1";
 
@@ -43,6 +45,12 @@ pub struct Run {
     pub model: String,
     /// Its format.
     pub scheme: String,
+    /// What it was run with; runs of earlier versions do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Setup>,
+    /// What its predicted decode time consists of. Without them the run speaks of the whole time alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Shares>,
     /// Codes of the checks that found the measurement disturbed. Such a run counts only where there is no undisturbed
     /// one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -53,6 +61,18 @@ pub struct Run {
     pub prefill: Option<Pair>,
     /// Bytes at the peak.
     pub memory: Option<Pair>,
+}
+
+/// What a model was run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens that it was to generate.
+    pub generated_tokens: u64,
+    /// Sequences at the same time.
+    pub sequences: u64,
 }
 
 /// A predicted and a measured value in one unit.
@@ -132,6 +152,9 @@ struct RunsFile {
 impl Run {
     /// The first value that cannot have been measured.
     fn problem(&mut self) -> Option<String> {
+        if self.shares.is_some_and(|shares| !shares.are_shares()) {
+            return Some("`shares` are not from 0 to 1, or do not sum to 1".to_owned());
+        }
         let mut pairs = self.pairs_mut().into_iter();
         pairs.find_map(|pair| (*pair)?.problem())
     }
@@ -198,19 +221,20 @@ impl Runs {
     }
 
     /// Adds a run, without values that are implausible. It replaces an earlier one of the same model, format, runtime,
-    /// device and mode, unless the new one was disturbed and the earlier one was not.
+    /// device and mode with the same setup, unless the new one was disturbed and the earlier one was not.
     pub fn add(&mut self, mut run: Run) -> Added {
         for pair in run.pairs_mut() {
             *pair = pair.filter(|pair| pair.problem().is_none());
         }
+        run.shares = run.shares.filter(Shares::are_shares);
         if run.pairs_mut().iter().all(|pair| pair.is_none()) {
             return Added::Empty;
         }
-        let undisturbed = |old: &Run| old.disturbed.is_empty() && key(old) == key(&run);
+        let undisturbed = |old: &Run| old.disturbed.is_empty() && is_again(old, &run);
         if !run.disturbed.is_empty() && self.run.iter().any(undisturbed) {
             return Added::Outweighed;
         }
-        self.run.retain(|old| key(old) != key(&run));
+        self.run.retain(|old| !is_again(old, &run));
         self.run.push(run);
         let surplus = self.run.len().saturating_sub(MOST);
         self.run.drain(..surplus);
@@ -218,7 +242,12 @@ impl Runs {
     }
 }
 
-/// What a run is of: two runs with the same key are of the same thing.
+/// Whether `new` is of the same thing as `old`: one that does not say its setup may be of any.
+fn is_again(old: &Run, new: &Run) -> bool {
+    key(old) == key(new) && (old.setup.is_none() || old.setup == new.setup)
+}
+
+/// What a run is of, its setup aside.
 fn key(run: &Run) -> [&str; 5] {
     [
         &run.runtime,
@@ -233,7 +262,7 @@ fn key(run: &Run) -> [&str; 5] {
 #[cfg(test)]
 impl Run {
     /// A run of `model` in which 10 tokens a second were predicted and `measured` were measured.
-    pub(super) fn example(model: &str, measured: f64) -> Run {
+    pub(crate) fn example(model: &str, measured: f64) -> Run {
         Run {
             date: "2026-11-23".to_owned(),
             version: "0.1.0".to_owned(),
@@ -243,6 +272,8 @@ impl Run {
             power_mode: "15W".to_owned(),
             model: model.to_owned(),
             scheme: "q4_k_m".to_owned(),
+            setup: None,
+            shares: None,
             disturbed: Vec::new(),
             decode: Some(Pair {
                 predicted: 10.0,

@@ -66,25 +66,40 @@ fn a_saved_run_corrects_the_next_plan_until_it_is_forgotten() {
         "{}",
         notes(&after)
     );
-    // One run draws the rate half of the way, in logarithms: sqrt(expected x measured).
+    // A run draws the rate of its own model most of the way, though not all of it: runs have noise.
     let rate = |plan: &Value| {
         plan["prefill"]["tokens_per_second"]["expected"]
             .as_f64()
             .unwrap()
     };
-    let drawn = (rate(&before) * 100.0).sqrt();
+    let drawn = (rate(&after) / rate(&before)).ln() / (100.0 / rate(&before)).ln();
+    assert!((0.3..1.0).contains(&drawn), "{drawn}");
+    // A run far from its prediction narrows nothing, and the range does not collapse.
+    let width = |plan: &Value| {
+        let range = &plan["prefill"]["tokens_per_second"];
+        (range["high"].as_f64().unwrap() / range["low"].as_f64().unwrap()).ln()
+    };
     assert!(
-        (rate(&after) / drawn - 1.0).abs() < 1e-4,
-        "{} {drawn}",
-        rate(&after)
+        (0.1..width(&before) + 1e-4).contains(&width(&after)),
+        "{} {}",
+        width(&before),
+        width(&after)
     );
-    // The range is as wide upwards as downwards.
-    let range = &after["prefill"]["tokens_per_second"];
-    let end = |name: &str| range[name].as_f64().unwrap() / rate(&after);
-    assert!(
-        end("high") > 1.0 && (end("high") * end("low") - 1.0).abs() < 1e-4,
-        "{range}"
+    // Each parameter with its uncertainty, here and of the device.
+    let shown = run_in(
+        settings.path(),
+        &["devices", "show", "orin-nano-8gb", "--format", "json"],
     );
+    let shown = document(&shown, 0);
+    let prefill = &shown["learned"][0]["prefill"];
+    assert_eq!(
+        (&prefill["runs"], &prefill["models"]),
+        (&1.into(), &1.into())
+    );
+    let parameter = &prefill["parameters"][0];
+    assert_eq!(parameter["parameter"], "common");
+    assert!(parameter["standard_deviation"].as_f64().unwrap() > 0.0);
+    assert!(notes(&after).contains("prompts x "), "{}", notes(&after));
     // The same run again says nothing new.
     let again = validate_in(
         settings.path(),
@@ -97,6 +112,24 @@ fn a_saved_run_corrects_the_next_plan_until_it_is_forgotten() {
             .matches("[[run]]")
             .count(),
         1
+    );
+    // With another number of tokens it is another run.
+    let longer = server.openai(&["--tokens", "7", "--repeats", "1"]);
+    let third = validate_in(
+        settings.path(),
+        &[&longer[..], &["--save-calibration"]].concat(),
+    );
+    assert!(
+        third.out.contains("learned, as factors on rates"),
+        "{}",
+        third.out
+    );
+    assert_eq!(
+        fs::read_to_string(settings.path().join("orinplan/runs.toml"))
+            .unwrap()
+            .matches("[[run]]")
+            .count(),
+        2
     );
     // Another board has learned nothing.
     let other = run_in(

@@ -22,7 +22,8 @@ use crate::plan::{Plan, Workload};
 use crate::planner::{Board, BoardRequest, GgufHeader, Planner, Schemes, WorkloadRequest};
 use crate::report;
 use crate::report::validate::{Report, RunResult, SaveResult};
-use crate::runtime::learned::{Pair, Run};
+use crate::runtime::learned::{Pair, Run, Setup};
+use crate::runtime::posterior::Shares;
 use crate::runtime::{self, Added, RuntimeProfile};
 use crate::scheme::Rules;
 use crate::validate::{
@@ -116,14 +117,14 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         let uncorrected = run.compare(Target { runtime, ..target }, &measured, memory)?;
         let disturbed = checks.iter().filter(|check| check.holds());
         let disturbed = disturbed.map(|check| check.code).collect();
-        report.saved = Some(learn(
-            &board,
-            model,
-            &plan,
-            &measured,
-            &uncorrected,
+        let (setup, shares) = run.setup(Target { runtime, ..target }, &measured)?;
+        let kept = Kept {
+            setup,
+            shares,
+            uncorrected: &uncorrected,
             disturbed,
-        ));
+        };
+        report.saved = Some(learn(&board, runtime, model, &plan, &measured, kept));
     }
     report.result = RunResult::Measured {
         measured: &measured,
@@ -299,16 +300,32 @@ fn measure(backend: Backend<'_>, request: &MeasureRequest) -> anyhow::Result<(Me
     Ok(outcome?)
 }
 
-/// Adds the run to those on record, with the codes of the checks that found it disturbed. Where that fails, the report
-/// says so: what was measured is not lost.
+/// What is kept of a run beside what it is of.
+struct Kept<'a> {
+    setup: Setup,
+    shares: Option<Shares>,
+    /// Against the profile without corrections.
+    uncorrected: &'a Comparison,
+    /// Codes of the checks that found it disturbed.
+    disturbed: Vec<&'static str>,
+}
+
+/// Adds the run to those on record. Where that fails, the report says so: what was measured is not lost. `runtime` is the
+/// profile without corrections.
 fn learn(
     board: &Board,
+    runtime: &RuntimeProfile,
     model: &ModelSpec,
     plan: &Plan,
     measured: &Measured,
-    uncorrected: &Comparison,
-    disturbed: Vec<&'static str>,
+    kept: Kept<'_>,
 ) -> SaveResult {
+    let Kept {
+        setup,
+        shares,
+        uncorrected,
+        disturbed,
+    } = kept;
     let pair = |metric| {
         let line = uncorrected.line(metric).filter(|line| line.judged)?;
         Pair::new(line.predicted?.expected, line.measured?.mean)
@@ -322,19 +339,29 @@ fn learn(
         power_mode: board.mode.name.clone(),
         model: model.name.clone(),
         scheme: plan.assignment.scheme.clone(),
+        setup: Some(setup),
+        shares,
         disturbed: disturbed.iter().map(|&code| code.to_owned()).collect(),
         decode: pair(Metric::Decode),
         prefill: pair(Metric::Prefill),
         memory: pair(Metric::Memory),
     };
     let why = match settings::keep_run(run) {
-        Ok((path, Added::Kept)) => return SaveResult::Kept { path, disturbed },
-        Ok((path, Added::Outweighed)) => format!(
+        Ok((path, Added::Kept, runs)) => {
+            return SaveResult::Kept {
+                path,
+                disturbed,
+                learned: runs
+                    .learned(runtime, &board.device.id, &board.mode.name)
+                    .map(Box::new),
+            };
+        }
+        Ok((path, Added::Outweighed, _)) => format!(
             "{} has a run of this model that was not disturbed ({})",
             path.display(),
             disturbed.join(", ")
         ),
-        Ok((_, Added::Empty)) => "nothing was both predicted and measured".to_owned(),
+        Ok((_, Added::Empty, _)) => "nothing was both predicted and measured".to_owned(),
         Err(error) => super::message(&error),
     };
     SaveResult::Not { why }

@@ -10,6 +10,8 @@ use crate::plan::fit::{Candidate, Target};
 use crate::plan::operations::decode_operations;
 use crate::plan::speed::{Operation, OperationGroup};
 use crate::plan::{Plan, Speeds, Workload, fit};
+use crate::runtime::learned::Setup;
+use crate::runtime::posterior::Shares;
 use crate::runtime::profile;
 use crate::units::Bytes;
 use crate::validate::{
@@ -127,6 +129,22 @@ impl RunUnderTest<'_> {
             peak,
             self.args.tolerance,
         ))
+    }
+
+    /// What the run was run with, and what its decode time is predicted to consist of on `target`.
+    pub(super) fn setup(
+        &self,
+        target: Target<'_>,
+        measured: &Measured,
+    ) -> anyhow::Result<(Setup, Option<Shares>)> {
+        let speeds = self.plans(target, measured)?.depth.speeds;
+        let asked = self.workload.prompt_tokens;
+        let setup = Setup {
+            prompt_tokens: measured.prompt_tokens.unwrap_or(asked),
+            generated_tokens: self.args.tokens,
+            sequences: self.workload.parallel,
+        };
+        Ok((setup, speeds.and_then(|speeds| speeds.decode.shares)))
     }
 
     /// The states to compare a slow run with: the board's other power modes, half of its GPU, its processors.

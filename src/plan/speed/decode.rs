@@ -2,9 +2,10 @@
 
 use super::finite::{finite, rate, ratio};
 use super::gpu::ClockedGpu;
-use super::operation::Operation;
-use super::time::{End, below, launches, moved, read_from_memory, step_time};
+use super::operation::{Operation, OperationGroup};
+use super::time::{End, StepTime, below, launches, moved, read_from_memory, step_time};
 use super::{Bound, Spread, TimeTerm};
+use crate::runtime::posterior::Shares;
 use crate::runtime::profile::{Range, Speed};
 
 /// A predicted decode rate.
@@ -27,6 +28,8 @@ pub struct DecodeEstimate {
     pub flops_per_step: u64,
     /// Where the expected time goes, in the order of the operations, then launches, then host.
     pub parts: Vec<TimeTerm>,
+    /// The elasticities of the expected time to the parameters of the model; `None` where another model predicts.
+    pub shares: Option<Shares>,
 }
 
 /// Bytes that a decode step of `parallel` sequences is expected to read from memory.
@@ -128,6 +131,60 @@ fn floors(operations: &[Operation], batch: f64, gpu: &ClockedGpu) -> (f64, f64) 
     (ratio(bytes, gpu.bandwidth.0), compute.sum())
 }
 
+/// The elasticities of [`step_seconds`] to the parameters of the speed model: by how many per cent it grows where reading
+/// weights, arithmetic, attention over the cache, launches or the host take one per cent longer. Of the p-norm of two times
+/// each has the share of its p-th power. `None` for a step that takes no time, or no end of it.
+pub fn step_shares(
+    operations: &[Operation],
+    layers: u64,
+    parallel: u64,
+    gpu: &ClockedGpu,
+    speed: &Speed,
+) -> Option<Shares> {
+    let batch = parallel.max(1) as f64;
+    let times = operations
+        .iter()
+        .map(|operation| step_time(operation, batch, gpu, speed, End::Expected));
+    let times: Vec<StepTime> = times.collect();
+    shares(
+        operations,
+        &times,
+        overheads(layers, gpu, speed, End::Expected),
+        speed,
+    )
+}
+
+fn shares(
+    operations: &[Operation],
+    times: &[StepTime],
+    (launch, host): (f64, f64),
+    speed: &Speed,
+) -> Option<Shares> {
+    let mut seconds = Shares {
+        launch,
+        host,
+        ..Shares::default()
+    };
+    for (operation, time) in operations.iter().zip(times) {
+        if operation.group == OperationGroup::KvCache {
+            seconds.cache += time.overlapped;
+        } else if time.overlapped > 0.0 {
+            let share = (time.memory / time.overlapped).powf(speed.overlap_norm.value);
+            seconds.bandwidth += time.overlapped * share;
+            seconds.arithmetic += time.overlapped * (1.0 - share).max(0.0);
+        }
+    }
+    let worked = seconds.bandwidth + seconds.arithmetic + seconds.cache;
+    let total = worked + launch + host;
+    (total > 0.0 && total.is_finite()).then(|| Shares {
+        bandwidth: seconds.bandwidth / total,
+        arithmetic: seconds.arithmetic / total,
+        cache: seconds.cache / total,
+        launch: launch / total,
+        host: host / total,
+    })
+}
+
 /// Seconds of launches and of the host.
 fn overheads(layers: u64, gpu: &ClockedGpu, speed: &Speed, end: End) -> (f64, f64) {
     (
@@ -145,11 +202,10 @@ pub fn decode(
     speed: &Speed,
 ) -> DecodeEstimate {
     let batch = parallel.max(1) as f64;
-    let times = |end: End| {
-        operations
-            .iter()
-            .map(move |operation| step_time(operation, batch, gpu, speed, end))
-    };
+    let times = operations
+        .iter()
+        .map(|operation| step_time(operation, batch, gpu, speed, End::Expected));
+    let times: Vec<StepTime> = times.collect();
 
     let bytes: f64 = operations
         .iter()
@@ -159,7 +215,7 @@ pub fn decode(
     let ceiling = rate(batch, memory_floor.max(compute_floor));
 
     let (launch, host) = overheads(layers, gpu, speed, End::Expected);
-    let (memory, compute) = times(End::Expected).fold((0.0, 0.0), |(m, c), time| {
+    let (memory, compute) = times.iter().fold((0.0, 0.0), |(m, c), time| {
         (m + time.memory, c + time.compute)
     });
     let overhead = launch + host;
@@ -172,7 +228,7 @@ pub fn decode(
     };
     let named = operations
         .iter()
-        .zip(times(End::Expected))
+        .zip(&times)
         .map(|(o, time)| (o.name.clone(), time.overlapped));
     let overheads = [("launches".to_owned(), launch), ("host".to_owned(), host)];
     DecodeEstimate {
@@ -199,5 +255,6 @@ pub fn decode(
                 seconds: finite(seconds),
             })
             .collect(),
+        shares: shares(operations, &times, (launch, host), speed),
     }
 }

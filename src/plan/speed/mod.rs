@@ -28,6 +28,7 @@ mod time;
 
 pub use decode::{
     DecodeEstimate, decode, decode_rates, main_format, memory_bytes, step_range, step_seconds,
+    step_shares,
 };
 pub(super) use finite::{finite, rate};
 pub use gpu::ClockedGpu;

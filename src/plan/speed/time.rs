@@ -97,6 +97,11 @@ pub(super) fn step_time(
     };
     let together = batched(operation, batch, vector, speed, end);
     let compute = gpu.seconds(together * uncertainty * end.slow(&speed.cost_scale));
+    let scale = match operation.group {
+        OperationGroup::KvCache => speed.attention.decode_scale,
+        _ => 1.0,
+    };
+    let (memory, compute) = (memory * scale, compute * scale);
     StepTime {
         memory,
         compute,

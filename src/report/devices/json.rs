@@ -8,7 +8,7 @@ use crate::device::{
 };
 use crate::report;
 use crate::runtime::Runs;
-use crate::runtime::learned::{Factor, Learned};
+use crate::runtime::learned::Learned;
 use crate::sourced::Sourced;
 use crate::units::Bytes;
 
@@ -45,19 +45,10 @@ pub fn show_json(device: &DeviceProfile, runs: &Runs) -> String {
 }
 
 fn learned_from_runs(runtime: &str, mode: &str, learned: &Learned) -> Value {
-    let factor = |factor: &Option<Factor>| {
-        factor
-            .as_ref()
-            .map(|f| json!({ "factor": f.value, "spread": f.spread, "models": f.count }))
-    };
-    json!({
-        "runtime": runtime,
-        "power_mode": mode,
-        "decode": factor(&learned.decode),
-        "prefill": factor(&learned.prefill),
-        "more_memory_bytes": learned.more_memory,
-        "source": learned.source,
-    })
+    let mut object = report::learned::json(learned);
+    object["runtime"] = runtime.into();
+    object["power_mode"] = mode.into();
+    object
 }
 
 fn full(device: &DeviceProfile) -> Value {

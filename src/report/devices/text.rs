@@ -5,13 +5,12 @@ use crate::device::{
     AllocationLimit, DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, PowerMode,
     Quantity, Session,
 };
-use crate::report::calibrate;
 use crate::report::screen::Screen;
 use crate::report::table::{Align, NARROWEST, Table, broken};
+use crate::report::{self, calibrate};
 use crate::runtime::Runs;
-use crate::runtime::learned::{Factor, Learned};
 use crate::sourced::{Sourced, Trust};
-use crate::units::{Bytes, Hertz, counted};
+use crate::units::{Bytes, Hertz};
 
 /// One row per device, for its default power mode.
 pub fn list_text(devices: &[DeviceProfile], columns: Option<usize>) -> String {
@@ -146,41 +145,13 @@ pub fn show_text(
     }
     let learned = runs.of_device(&device.id);
     if !learned.is_empty() {
-        text.push_str("\nLearned from runs\n");
+        text.push_str("\nLearned from runs (factors on times, +-: one standard deviation)\n");
     }
     for (runtime, mode, learned) in learned {
-        text.prose(&learned_from_runs(runtime, mode, &learned));
+        let learned = report::learned::text(&learned);
+        text.prose(&format!("- {runtime}, {mode}: {learned}"));
     }
     text.finish()
-}
-
-/// The corrections learned for a runtime in a power mode, in one line.
-fn learned_from_runs(runtime: &str, mode: &str, learned: &Learned) -> String {
-    let factor = |name: &str, factor: &Option<Factor>| {
-        let told = |f: &Factor| {
-            format!(
-                "{name} x {:.2} (within x {:.2}, {})",
-                f.value,
-                f.spread,
-                counted(f.count, "model", "models"),
-            )
-        };
-        factor.as_ref().map(told)
-    };
-    let memory = learned
-        .more_memory
-        .map(|more| format!("{:+.1} MiB of memory", more / 1_048_576.0));
-    let parts = [
-        factor("decode", &learned.decode),
-        factor("prefill", &learned.prefill),
-        memory,
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    format!(
-        "- {runtime}, {mode}: {}; {}",
-        parts.join(", "),
-        learned.source
-    )
 }
 
 fn releases(limit: &AllocationLimit) -> String {

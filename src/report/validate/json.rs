@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Report, RunResult, SaveResult, verdict_word};
 use crate::plan::speed::Spread;
-use crate::report::rounded;
+use crate::report::{self, rounded};
 use crate::validate::{Check, ComparisonLine, Finding, Metric, RejectedFigure, Statistics};
 
 /// The document's first key.
@@ -125,8 +125,12 @@ pub fn document(report: &Report<'_>) -> Value {
     document["within_tolerance"] = comparison.within().into();
     document["checks"] = checks.iter().map(check_json).collect();
     document["saved"] = matches!(report.saved, Some(SaveResult::Kept { .. })).into();
-    if let Some(SaveResult::Not { why }) = &report.saved {
-        document["not_saved"] = why.as_str().into();
+    match &report.saved {
+        Some(SaveResult::Kept { learned, .. }) => {
+            document["learned"] = learned.as_deref().map(report::learned::json).into();
+        }
+        Some(SaveResult::Not { why }) => document["not_saved"] = why.as_str().into(),
+        None => {}
     }
     rounded(document)
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::model::ModelSpec;
 use crate::plan::fit::Target;
 use crate::plan::{Plan, Workload};
+use crate::runtime::Learned;
 use crate::validate::{Check, Comparison, Measured, Metric, PeakMemory};
 
 #[cfg(feature = "pages")]
@@ -47,6 +48,8 @@ pub enum SaveResult {
         path: PathBuf,
         /// Codes of the checks that found it disturbed.
         disturbed: Vec<&'static str>,
+        /// What it and the earlier ones say of this runtime on this board.
+        learned: Option<Box<Learned>>,
     },
     /// It was not.
     Not {

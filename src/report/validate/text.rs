@@ -1,8 +1,8 @@
 //! The comparison as text and as Markdown: what ran, a table of predicted against measured, the verdict, likely reasons.
 
 use super::words::{
-    answer, engine, figures, headline, name, not_tried, percent, reasons, remarks, saved, shown,
-    verdict, word,
+    answer, engine, figures, headline, learned, name, not_tried, percent, reasons, remarks, saved,
+    shown, verdict, word,
 };
 use super::{Report, RunResult};
 use crate::foreign;
@@ -55,6 +55,9 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     if let Some(sentence) = saved(report) {
         out.line(format_args!("{sentence}"));
     }
+    if let Some(sentence) = learned(report) {
+        out.prose(&sentence);
+    }
     out.finish()
 }
 
@@ -90,6 +93,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         }
     }
     list.extend(saved(report));
+    list.extend(learned(report));
     for sentence in list {
         out.push_str(&format!("- {}\n", plain(&sentence)));
     }

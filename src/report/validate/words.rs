@@ -2,7 +2,7 @@
 
 use super::{Report, RunResult, SaveResult, verdict_word};
 use crate::foreign::Foreign;
-use crate::report::{listed, rate, seconds};
+use crate::report::{self, listed, rate, seconds};
 use crate::units::{Bytes, counted};
 use crate::validate::{
     Check, Comparison, ComparisonLine, Criterion, Finding, Measured, Metric, PeakMemory,
@@ -261,10 +261,23 @@ pub(super) fn remarks(report: &Report<'_>, measured: &Measured) -> Vec<String> {
     draft.into_iter().chain(notes).collect()
 }
 
+/// What the runs on record say once this one is kept.
+pub(super) fn learned(report: &Report<'_>) -> Option<String> {
+    let Some(SaveResult::Kept { learned, .. }) = &report.saved else {
+        return None;
+    };
+    let learned = report::learned::text(learned.as_ref()?);
+    Some(format!(
+        "learned, as factors on rates and then on times, +-: one standard deviation: {learned}"
+    ))
+}
+
 /// Whether the run was kept.
 pub(super) fn saved(report: &Report<'_>) -> Option<String> {
     Some(match report.saved.as_ref()? {
-        SaveResult::Kept { path, disturbed } => {
+        SaveResult::Kept {
+            path, disturbed, ..
+        } => {
             let path = path.display();
             let said = match disturbed.join(", ") {
                 why if why.is_empty() => format!("kept in {path}"),
@@ -307,6 +320,7 @@ pub(in crate::report) fn words(report: &Report<'_>) -> crate::report::words::Wor
             let remarks = remarks(report, measured).into_iter();
             notes.extend(remarks.map(|remark| remark.replacen("note: ", "", 1)));
             notes.extend(saved);
+            notes.extend(learned(report));
             Words {
                 verdict: verdict(comparison),
                 facts: vec![headline(report), engine(report, measured)],

@@ -5,6 +5,7 @@ mod conditions;
 mod data;
 mod fit;
 mod form;
+mod learning;
 mod minimise;
 mod power;
 mod simulate;
@@ -25,14 +26,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let print = fingerprint(&[MEASUREMENTS, MODELS]);
     let mut all = Vec::new();
     for family in form::FAMILIES {
-        let fitted = fit::fit(family, &observations)?;
+        let mut fitted = fit::fit(family, &observations)?;
+        learning::fit(&mut fitted, &observations);
         for (id, speed) in &fitted.speeds {
             let path = profile(id);
             let text =
                 std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             let rows = |kind| rows(&fitted, &observations, id, kind);
             let (decode, prefill) = (rows(Kind::Decode), rows(Kind::Prefill));
-            let text = write::speed(&text, speed)?;
+            let text = learning::written(&write::speed(&text, speed)?, speed)?;
             std::fs::write(&path, write::record(&text, &print, &decode, &prefill))?;
         }
         all.push(fitted);

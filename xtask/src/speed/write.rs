@@ -110,7 +110,13 @@ pub(crate) fn short(value: f64) -> f64 {
 }
 
 /// Sets `field` of `key` in `[section]`, where the file has that key.
-fn set(text: &mut String, section: &str, key: &str, field: &str, value: f64) -> anyhow::Result<()> {
+pub(crate) fn set(
+    text: &mut String,
+    section: &str,
+    key: &str,
+    field: &str,
+    value: f64,
+) -> anyhow::Result<()> {
     let head = format!("[{section}]");
     let (mut inside, mut at) = (false, 0);
     for line in text.clone().split_inclusive('\n') {

@@ -1,0 +1,313 @@
+//! Refines the speed model of a runtime by runs on a device.
+//!
+//! In: the runs on record, the runtime's profile. Out: what was learned, and a speed with the refined parameters.
+
+use super::learned::{Correction, Learned, reached};
+use super::posterior::{Posterior, REACH, Sample, Shares, TERMS, Widths};
+use super::profile::{Learning, Range, RuntimeProfile, Speed};
+use super::runs::{Pair, Run, Runs};
+use crate::sourced::Trust;
+
+/// No run repeats better than this.
+const LEAST_NOISE: f64 = 0.005;
+
+impl Widths {
+    /// Those of decode steps. A parameter whose range people stated differs at least as much as that range says.
+    pub(super) fn of_decode(speed: &Speed) -> Widths {
+        let learning = &speed.learning;
+        let stated = |range: &Range, fitted: f64| deviation(range).max(fitted);
+        let mut widths = Widths::new(learning, &speed.spread);
+        let parameters = [
+            stated(&speed.bandwidth_efficiency, learning.bandwidth),
+            stated(&speed.cost_scale, learning.arithmetic),
+            learning.cache,
+            stated(&speed.launch_seconds, learning.launch),
+            stated(&speed.host_seconds, learning.host),
+        ];
+        for (width, parameter) in widths.terms.iter_mut().skip(1).zip(parameters) {
+            *width = parameter;
+        }
+        widths
+    }
+
+    /// Those of prompts, which have the common factor alone.
+    pub(super) fn of_prefill(speed: &Speed) -> Widths {
+        Widths::new(&speed.prefill.learning, &speed.prefill.scale)
+    }
+
+    /// A range of the whole that was not fitted is one of boards too, as far as models and runs do not fill it.
+    fn new(learning: &Learning, whole: &Range) -> Widths {
+        let (model, run) = (learning.model, learning.run.max(LEAST_NOISE));
+        let mut terms = [0.0; TERMS];
+        let beyond = match whole.trust {
+            Trust::Fitted | Trust::Published | Trust::Measured => 0.0,
+            _ => deviation(whole).powi(2) - model * model - run * run,
+        };
+        if let Some(common) = terms.first_mut() {
+            *common = learning.common.max(beyond.max(0.0).sqrt());
+        }
+        Widths { terms, model, run }
+    }
+}
+
+/// The standard deviation, in logarithms, of what lies in a range. An end at zero says nothing.
+fn deviation(range: &Range) -> f64 {
+    let (low, high) = (
+        (range.expected / range.low).ln(),
+        (range.high / range.expected).ln(),
+    );
+    let sides = [low, high];
+    let known = sides.iter().filter(|side| side.is_finite());
+    let count = known.clone().count().max(1) as f64;
+    known.sum::<f64>() / count / REACH
+}
+
+impl Correction {
+    /// `speed` with the refined parameters, for decode steps of `model`.
+    pub fn decoding(&self, speed: &Speed, model: &str) -> Speed {
+        let [_, bandwidth, arithmetic, cache, launch, host] = self.posterior.means();
+        let mut speed = speed.clone();
+        let efficiency = &mut speed.bandwidth_efficiency;
+        for end in [
+            &mut efficiency.low,
+            &mut efficiency.expected,
+            &mut efficiency.high,
+        ] {
+            *end = reached(*end, bandwidth);
+        }
+        for (range, factor) in [
+            (&mut speed.cost_scale, arithmetic.exp()),
+            (&mut speed.launch_seconds, launch.exp()),
+            (&mut speed.host_seconds, host.exp()),
+            (&mut speed.spread, self.whole(model)),
+        ] {
+            scale(range, factor);
+        }
+        speed.attention.decode_scale *= cache.exp();
+        speed
+    }
+}
+
+fn scale(range: &mut Range, factor: f64) {
+    for end in [&mut range.low, &mut range.expected, &mut range.high] {
+        *end *= factor;
+    }
+}
+
+impl Runs {
+    /// Runtime, power mode and what was learned of them, for all that ran on `device`, in the order of their first runs.
+    /// Runs of a runtime that is not known say nothing.
+    pub fn of_device(&self, device: &str) -> Vec<(&str, &str, Learned)> {
+        let mut found: Vec<(&str, &str, Learned)> = Vec::new();
+        for run in self.run.iter().filter(|run| run.device == device) {
+            let (runtime, mode) = (run.runtime.as_str(), run.power_mode.as_str());
+            if found
+                .iter()
+                .any(|known| (known.0, known.1) == (runtime, mode))
+            {
+                continue;
+            }
+            let Ok(profile) = super::registry::find(runtime) else {
+                continue;
+            };
+            let learned = self.learned(&profile, device, mode);
+            found.extend(learned.map(|learned| (runtime, mode, learned)));
+        }
+        found
+    }
+
+    /// What was learned of `runtime` on `device` in `power_mode`; `None` if there is no run.
+    pub fn learned(
+        &self,
+        runtime: &RuntimeProfile,
+        device: &str,
+        power_mode: &str,
+    ) -> Option<Learned> {
+        let here = |run: &&Run| {
+            run.runtime == runtime.id && run.device == device && run.power_mode == power_mode
+        };
+        let mut runs: Vec<&Run> = self.run.iter().filter(here).collect();
+        if runs.iter().any(|run| run.disturbed.is_empty()) {
+            runs.retain(|run| run.disturbed.is_empty());
+        }
+        let (first, last) = (runs.first()?, runs.last()?);
+        let correction = |widths: Widths, samples: Vec<Sample<'_>>| {
+            Some(Correction {
+                posterior: Posterior::new(widths, &samples)?,
+                efficiency: runtime.speed.bandwidth_efficiency.expected,
+            })
+        };
+        let decodes = runs.iter();
+        let decodes = decodes.filter_map(|run| Some(sample(run, run.decode?, run.shares)));
+        let prompts = runs.iter();
+        let prompts = prompts.filter_map(|run| Some(sample(run, run.prefill?, None)));
+        let more: Vec<f64> = runs
+            .iter()
+            .filter_map(|run| run.memory)
+            .map(|pair| pair.measured - pair.predicted)
+            .collect();
+        let days = if first.date == last.date {
+            format!("on {}", last.date)
+        } else {
+            format!("from {} to {}", first.date, last.date)
+        };
+        Some(Learned {
+            decode: correction(Widths::of_decode(&runtime.speed), decodes.collect()),
+            prefill: correction(Widths::of_prefill(&runtime.speed), prompts.collect()),
+            more_memory: median(more),
+            source: format!(
+                "{} of {} {days}, the last by orinplan {}",
+                match runs.len() {
+                    1 => "1 run".to_owned(),
+                    count => format!("{count} runs"),
+                },
+                // Not every server says what it is.
+                Some(&last.engine)
+                    .filter(|engine| !engine.is_empty())
+                    .unwrap_or(&last.runtime),
+                last.version
+            ),
+        })
+    }
+}
+
+fn sample(run: &Run, rates: Pair, shares: Option<Shares>) -> Sample<'_> {
+    Sample {
+        model: &run.model,
+        shares,
+        off: (rates.predicted / rates.measured).ln(),
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        1 => values.get(middle).copied(),
+        _ => Some((values.get(middle.checked_sub(1)?)? + values.get(middle)?) / 2.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::find;
+    use crate::runtime::learned::Parameter;
+    use crate::runtime::runs::{Added, Setup};
+
+    fn run(model: &str, measured: f64) -> Run {
+        Run::example(model, measured)
+    }
+
+    fn learned(runs: &Runs) -> Learned {
+        let runtime = find("ollama").unwrap();
+        runs.learned(&runtime, "orin-nano-8gb", "15W").unwrap()
+    }
+
+    /// The factor on rates.
+    fn factor(runs: &Runs) -> f64 {
+        learned(runs).decode.unwrap().factor()
+    }
+
+    #[test]
+    fn runs_draw_the_factor_from_one_to_what_they_show() {
+        let runtime = find("ollama").unwrap();
+        let mut runs = Runs::default();
+        assert_eq!(runs.learned(&runtime, "orin-nano-8gb", "15W"), None);
+        let mut before = 1.0;
+        for (model, count) in [("a", 1), ("b", 2), ("c", 3)] {
+            runs.add(run(model, 11.0));
+            let now = factor(&runs);
+            assert!(now > before && now < 1.1, "{now} after {before}");
+            assert_eq!(learned(&runs).decode.unwrap().counts(), [count, count]);
+            before = now;
+        }
+        assert_eq!(learned(&runs).more_memory, Some(11.0));
+        assert_eq!(learned(&runs).prefill, None);
+        assert_eq!(runs.learned(&runtime, "orin-nano-8gb", "25W"), None);
+    }
+
+    #[test]
+    fn a_run_of_the_same_setup_counts_once_and_the_file_comes_back_as_it_was() {
+        let mut runs = Runs::default();
+        runs.add(run("a", 20.0));
+        runs.add(run("a", 10.0));
+        assert_eq!(runs.run.len(), 1);
+        assert_eq!(factor(&runs), 1.0);
+        let with_prompt = |prompt_tokens, measured| Run {
+            setup: Some(Setup {
+                prompt_tokens,
+                generated_tokens: 64,
+                sequences: 1,
+            }),
+            shares: Some(Shares {
+                bandwidth: 0.75,
+                arithmetic: 0.125,
+                cache: 0.0625,
+                launch: 0.03125,
+                host: 0.03125,
+            }),
+            ..run("a", measured)
+        };
+        // One that says what it was run with replaces one that does not.
+        for (prompt, count) in [(128, 1), (1024, 2), (2048, 3), (1024, 3)] {
+            runs.add(with_prompt(prompt, 9.0));
+            assert_eq!(runs.run.len(), count);
+        }
+        assert_eq!(learned(&runs).decode.unwrap().counts(), [3, 1]);
+        assert_eq!(
+            Runs::parse(&runs.text(), "runs.toml").unwrap(),
+            (runs.clone(), Vec::new())
+        );
+        // Runs whose shares are known tell of every parameter, others of the whole alone.
+        let parameters = learned(&runs).decode.unwrap().parameters();
+        assert_eq!(parameters.len(), Parameter::ALL.len());
+        assert!(
+            parameters
+                .iter()
+                .all(|one| one.factor > 1.0 && one.deviation > 0.0)
+        );
+        let text = runs
+            .text()
+            .replacen("bandwidth = 0.75", "bandwidth = 1.75", 1);
+        let (left, said) = Runs::parse(&text, "runs.toml").unwrap();
+        assert_eq!((left.run.len(), said.len()), (2, 1), "{said:?}");
+    }
+
+    /// A file of version 0.1.0, before runs said what they were run with.
+    #[test]
+    fn runs_without_setup_and_shares_are_read() {
+        let text = "schema = \"orinplan.runs/1\"\n[[run]]\ndate = \"2026-11-23\"\nversion = \"0.1.0\"\n\
+            runtime = \"ollama\"\nengine = \"Ollama 0.30\"\ndevice = \"orin-nano-8gb\"\npower_mode = \"15W\"\n\
+            model = \"a\"\nscheme = \"q4_k_m\"\n[run.decode]\npredicted = 10.0\nmeasured = 9.0\n";
+        let (runs, said) = Runs::parse(text, "runs.toml").unwrap();
+        assert_eq!((runs.run.len(), said), (1, Vec::new()));
+        let parameters = learned(&runs).decode.unwrap().parameters();
+        let [only] = parameters.as_slice() else {
+            panic!("{parameters:?}");
+        };
+        assert_eq!(only.parameter, Parameter::Common);
+        assert!(only.factor > 1.0 && only.text().starts_with("all times x 1.0"));
+    }
+
+    #[test]
+    fn disturbed_runs_count_while_there_is_no_other() {
+        let disturbed = |model: &str, measured: f64| Run {
+            disturbed: vec!["other_load".to_owned()],
+            ..run(model, measured)
+        };
+        let mut runs = Runs::default();
+        assert_eq!(runs.add(disturbed("a", 5.0)), Added::Kept);
+        assert!(factor(&runs) < 1.0);
+        assert_eq!(
+            Runs::parse(&runs.text(), "runs.toml").unwrap(),
+            (runs.clone(), Vec::new())
+        );
+        // An undisturbed run of another model outweighs it, one of the same model replaces it.
+        runs.add(run("b", 10.0));
+        assert_eq!(factor(&runs), 1.0);
+        assert_eq!(runs.add(run("a", 10.0)), Added::Kept);
+        assert_eq!(runs.add(disturbed("a", 5.0)), Added::Outweighed);
+        assert_eq!(learned(&runs).decode.unwrap().counts(), [2, 2]);
+    }
+}
