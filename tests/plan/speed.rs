@@ -40,6 +40,7 @@ row_cycles = { value = 0.0, source = "made-up" }
 state_cycles = { value = 0.0, source = "made-up" }
 batch_share = { value = 1.0, source = "made-up" }
 spread = { low = 1.0, expected = 1.0, high = 1.0, source = "made-up", trust = "none" }
+learning = { common = 0.05, model = 0.05, run = 0.05, source = "made-up" }
 launch_seconds = { low = 0.0, expected = 0.0, high = 0.0, source = "made-up", trust = "none" }
 reference_clock_hz = { value = 1e9, source = "made-up" }
 host_seconds = { low = 0.0, expected = 0.0, high = 0.0, source = "made-up", trust = "none" }
@@ -58,6 +59,7 @@ scan_cycles = { value = 0.0, source = "made-up" }
 activation_bytes = { value = 0.0, source = "made-up" }
 ubatch_layer_seconds = { value = 0.0, source = "made-up" }
 scale = { low = 1.0, expected = 1.0, high = 1.0, source = "made-up", trust = "none" }
+learning = { common = 0.05, model = 0.05, run = 0.05, source = "made-up" }
 request_seconds = { low = 0.0, expected = 0.5, high = 1.0, source = "made-up", trust = "none" }
 "#;
 
