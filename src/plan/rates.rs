@@ -284,6 +284,8 @@ pub(super) fn part_seconds(
         }
         (Some(gpu), None) => {
             let mut speed = target.speed(workload).into_owned();
+            // The rows behind the range of a format ran on one board.
+            speed.format_spread.clear();
             if !is_server {
                 let host = &mut speed.host_seconds;
                 (host.low, host.expected, host.high) = (0.0, 0.0, 0.0);

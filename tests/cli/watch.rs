@@ -70,14 +70,14 @@ fn watched(mebibytes: u64) -> Run {
 
 #[test]
 fn the_memory_that_a_server_takes_is_shown_beside_the_plan() {
-    // 1.56 GiB are planned, as the README says.
+    // 1.34 GiB are planned, as the README says.
     let run = watched(1024);
     assert_eq!(run.code, 0, "{}", run.out);
-    assert!(run.out.starts_with("FITS as Q8_0: 1.56 GiB"), "{}", run.out);
+    assert!(run.out.starts_with("FITS as Q5_K_M: 1.34 GiB"), "{}", run.out);
     for said in [
-        ": 1.00 GiB since the start, 1.56 GiB planned",
-        ": 0 B since the start, 1.56 GiB planned",
-        "WITHIN THE PLAN: memory in use rose by at most 1.00 GiB; 1.56 GiB were planned",
+        ": 1.00 GiB since the start, 1.34 GiB planned",
+        ": 0 B since the start, 1.34 GiB planned",
+        "WITHIN THE PLAN: memory in use rose by at most 1.00 GiB; 1.34 GiB were planned",
     ] {
         assert!(run.out.contains(said), "{said}: {}", run.out);
     }
