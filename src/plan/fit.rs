@@ -1,7 +1,7 @@
 //! Does it fit, how much context, how fast: one plan per scheme, and the scheme to take.
 
 use crate::device::PowerMode;
-use crate::evidence::quality::Quality;
+use crate::evidence::quality::{CacheCosts, Quality};
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::plan::memory::{Ledger, ledger};
@@ -24,6 +24,8 @@ pub struct Fit {
     pub plans: Vec<Plan>,
     /// The plan to take, if one fits.
     pub choice: Choice,
+    /// What a cache in other types costs this model.
+    pub cache_costs: CacheCosts,
 }
 
 /// Whether a plan fits.
@@ -152,7 +154,11 @@ pub fn fit(
         .map(|candidate| plan(model, candidate, target, workload))
         .collect();
     let choice = Preference::default().choose(&offers(&plans));
-    Fit { plans, choice }
+    Fit {
+        plans,
+        choice,
+        cache_costs: CacheCosts::default(),
+    }
 }
 
 /// What each plan offers.
