@@ -67,9 +67,10 @@ impl Evaluated {
         most: Option<u64>,
         beginning: Beginning,
     ) -> Result<Chunks, QualityError> {
-        warn_of_long_chunks(self.planner.model(), tokens);
         let most = most.map(|most| most as usize);
-        text.chunks(&self.tokenizer, tokens as usize, most, beginning)
+        let chunks = text.chunks(&self.tokenizer, tokens as usize, most, beginning)?;
+        warn_of_long_chunks(self.planner.model(), tokens);
+        Ok(chunks)
     }
 
     /// Loads the weights.

@@ -1,17 +1,10 @@
 //! Why a model cannot be loaded or run here.
 
-use super::state::KV_FORMATS;
 use crate::convert::ConvertError;
 use crate::dtype::Dtype;
 use crate::gguf::{MetadataError, ReadError};
 use crate::quantize::QuantizeError;
 use crate::units::{Bytes, counted};
-
-/// The types of a cache that is run here.
-fn kv_formats() -> String {
-    let names = KV_FORMATS.iter().map(|dtype| dtype.name().to_lowercase());
-    names.collect::<Vec<_>>().join(", ")
-}
 
 /// A model, a tokenizer or an input that the decoder cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +70,7 @@ pub enum DecodeError {
     #[error(transparent)]
     Convert(#[from] ConvertError),
     /// A cache type that the engine does not have.
-    #[error("a cache of {} is not run here; known: {}", dtype.name(), kv_formats())]
+    #[error("a cache of {} is not run here; known: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0", dtype.name())]
     KvType {
         /// The type asked for.
         dtype: Dtype,

@@ -230,17 +230,15 @@ fn kv_types(asked: &Situation<'_>) -> Dimension {
     };
     // Fused attention, which some types need, is a change of its own.
     let fused = asked.clone().with(&PlanChange::FlashAttention, &[]);
-    let step = five_to_four_bits(asked.model);
     // The loss without a measurement, for types that nobody measured.
     let options = [(0.2, Dtype::F16), (0.4, Dtype::Q8_0), (2.0, Dtype::Q4_0)].into_iter();
     options
         .filter(|(_, dtype)| helps(*dtype))
         .map(|(unmeasured, dtype)| {
             let cost = asked.cache_costs.of_types(asked.model, [dtype; 2]);
-            // That the cache is another counts as much as a format's new file half.
-            let loss = cost
-                .as_ref()
-                .map_or(unmeasured, |cost| 0.25 + cost.kld / step);
+            // That it is another cache than was asked for counts too.
+            let of_cost = |cost: &Quality| 0.25 + of_divergence(asked.model, cost.kld);
+            let loss = cost.as_ref().map_or(unmeasured, of_cost);
             (loss, PlanChange::KvType { dtype, cost })
         })
         .filter(|(_, change)| {
@@ -254,14 +252,15 @@ fn kv_types(asked: &Situation<'_>) -> Dimension {
         .collect()
 }
 
-/// What a step from five bits a weight to four is expected to cost `model`, in nats.
-fn five_to_four_bits(model: &ModelSpec) -> f64 {
-    /// Of Llama-3-8B.
-    const USUAL: f64 = 0.02;
-    let expected = |format| prior().expect(Asked::of(model), format, &[]);
-    let steps = expected("q4_k_m").zip(expected("q5_k_m"));
-    let step = steps.map(|(four, five)| four.kld - five.kld);
-    step.filter(|step| *step > 0.0).unwrap_or(USUAL)
+/// The loss of a cache that costs `kld` nats: that of weights with as much divergence, which grows with the square of their
+/// error, while the loss of weights grows with the error itself.
+fn of_divergence(model: &ModelSpec, kld: f64) -> f64 {
+    /// The loss of Q4_K_M's 4.9 bits a weight, and its divergence on Llama-3-8B.
+    const LOSS: f64 = 1.07;
+    const USUAL: f64 = 0.03;
+    let of_weights = prior().expect(Asked::of(model), "q4_k_m", &[]);
+    let of_weights = of_weights.map_or(USUAL, |quality| quality.kld);
+    LOSS * (kld / of_weights).sqrt()
 }
 
 /// Smaller schemes. The loss of a weight doubles with each bit less; that a new file is needed adds 0.5.

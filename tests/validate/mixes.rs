@@ -231,3 +231,42 @@ fn a_search_goes_on_from_what_was_kept() {
     assert!(!run.err.contains("only a GGUF"), "{}", run.err);
     assert!(read(&folder, "a.gguf") == read(&folder, "b.gguf"));
 }
+
+#[test]
+fn what_compare_cannot_do_is_said_with_the_limit() {
+    let folder = folder("qwen3");
+    let compare = |more: &[&str]| {
+        let words = [
+            "compare",
+            "model.gguf",
+            "model.gguf",
+            "--text",
+            "text.txt",
+            "--chunks",
+            "1",
+        ];
+        orinplan(&folder, &[&words[..], more].concat())
+    };
+    let run = compare(&["--chunk-tokens", "64", "--kv-type", "iq4_nl"]);
+    assert_error(&run, &["IQ4_NL", "q8_0, q5_1, q5_0, q4_1, q4_0"]);
+    let run = compare(&["--chunk-tokens", "64", "--keep", "nowhere/r.keep"]);
+    assert_error(
+        &run,
+        &["cannot write", "r.keep: its directory does not exist"],
+    );
+    let run = orinplan(&folder, &search(["--max-kld", "0.0000001"], "a.gguf", &[]));
+    assert_error(&run, &["from 0.000001 to 10 nats"]);
+    // A model against itself: 0 and not less, whatever the rounding of stored predictions; and what bits are.
+    let run = compare(&["--chunk-tokens", "64"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    assert!(!run.out.contains(" -0.0"), "{}", run.out);
+    assert!(run.out.contains("bits: of the tensors"), "{}", run.out);
+    let run = compare(&["--chunk-tokens", "600"]);
+    assert_eq!(run.code, 0);
+    assert!(
+        run.err
+            .starts_with("warning: chunks of 600 tokens are longer"),
+        "{}",
+        run.err
+    );
+}
