@@ -103,6 +103,11 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         None => session.options(&found.mix.types),
     };
     let job = Job::new(checkpoint, &files, model, &options)?;
+    let made =
+        destination.map(|destination| write(args, &job, &destination, &setup.cancel, started));
+    let (tallies, made) = made.transpose().map_err(ended)?.unzip();
+    state.finish()?;
+    // Behind the matrix that it names.
     if let Some(path) = &args.save_types {
         let chosen = job.tensors.iter();
         let chosen = chosen.filter(|tensor| tensor.assigned.reason != Reason::Kept);
@@ -116,10 +121,6 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         let comment = format!("{} in {}", model.name, found.report.size);
         output::write_file(path, &type_list(&listed, &comment))?;
     }
-    let made =
-        destination.map(|destination| write(args, &job, &destination, &setup.cancel, started));
-    let (tallies, made) = made.transpose().map_err(ended)?.unzip();
-    state.finish()?;
     let (planner, scheme) = (&evaluated.planner, options.scheme);
     report(
         args,

@@ -74,6 +74,7 @@ pub(super) fn check_directory(path: &Path) -> anyhow::Result<()> {
 fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     let shown = path.display();
     check_no_input(path, inputs)?;
+    check_directory(path)?;
     let is_model = ["gguf", "safetensors"].iter().any(|extension| {
         path.extension()
             .is_some_and(|found| found.eq_ignore_ascii_case(extension))

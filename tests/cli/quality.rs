@@ -16,6 +16,11 @@ fn kld(document: &Json, scheme: &str) -> f64 {
     plan(document, scheme)["quality"]["kld"].as_f64().unwrap()
 }
 
+/// A report without its line breaks.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn rate(plan: &Json) -> f64 {
     let rates = &plan["decode"]["tokens_per_second"];
     rates["expected"].as_f64().unwrap()
@@ -273,6 +278,14 @@ fn a_quantized_cache_costs_every_format_something() {
     assert!((cost("q4_k_m") / cost("bf16") - 1.0).abs() < 1e-3);
     let notes = plan(&cached, "bf16")["notes"].to_string();
     assert!(notes.contains("nats for the q4_0 cache"), "{notes}");
+    let text = says(
+        0,
+        &format!("fit {QWEN} --kv-type q4_0 --scheme bf16 --explain"),
+    );
+    assert!(
+        unwrapped(&text).contains("measurements of a Q4_0 cache"),
+        "{text}"
+    );
     let eight = json(0, &format!("fit {QWEN} --kv-type q8_0"));
     assert!(kld(&eight, "bf16") < 0.1 * kld(&cached, "bf16"));
     let unknown = json(0, &format!("fit {QWEN} --kv-type iq4_nl"));
@@ -321,6 +334,11 @@ fn a_stored_mix_goes_by_no_format_s_name() {
     let fit = crate::schema::document(&run_with("fit --format json", &[&path]).out);
     assert_eq!(fit["recommended"], "mix");
     assert_eq!(fit["plans"][0]["quality"], Json::Null);
+    let text = run_with("fit --explain", &[&path]).out;
+    assert!(
+        unwrapped(&text).contains("measures that of a mix of types"),
+        "{text}"
+    );
 }
 
 /// Not set aside in silence: the user asked for it to count.

@@ -254,6 +254,9 @@ fn what_compare_cannot_do_is_said_with_the_limit() {
         &run,
         &["cannot write", "r.keep: its directory does not exist"],
     );
+    let nowhere = ["--save-types", "nowhere/a.types"];
+    let run = orinplan(&folder, &search(["--target-bpw", "5"], "a.gguf", &nowhere));
+    assert_error(&run, &["a.types: its directory does not exist"]);
     let run = orinplan(&folder, &search(["--max-kld", "0.0000001"], "a.gguf", &[]));
     assert_error(&run, &["from 0.000001 to 10 nats"]);
     // A model against itself: 0 and not less, whatever the rounding of stored predictions; and what bits are.

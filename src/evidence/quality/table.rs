@@ -73,6 +73,14 @@ impl QualityRow {
         Dtype::from_name(self.format.strip_prefix("kv_")?)
     }
 
+    /// What was measured: `Q4_K_M`, `a Q4_0 cache`.
+    pub fn subject(&self) -> String {
+        match self.cache() {
+            Some(dtype) => format!("a {} cache", dtype.name()),
+            None => self.format.to_uppercase(),
+        }
+    }
+
     /// What was measured together, of one model by the same hand on the same text: the id without its number.
     pub(super) fn series(&self) -> &str {
         self.id
