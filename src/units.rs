@@ -166,6 +166,18 @@ impl FromStr for Bytes {
     }
 }
 
+/// A divergence in nats with two figures, and at most four decimals: `0.031`, `0.0049`, `1.2`.
+pub fn nats(value: f64) -> String {
+    match value {
+        v if v <= 0.0 => "0".to_owned(),
+        v if v < 5e-5 => "<0.0001".to_owned(),
+        v => {
+            let decimals = (1.0 - v.log10().floor()).clamp(1.0, 4.0) as usize;
+            format!("{v:.decimals$}")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,6 +28,7 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
         let files = files.map(|file| file.path.clone());
         let inputs = Inputs::read(files.chain(args.text.text.clone()));
         output::check_no_input(kept, &inputs)?;
+        output::check_directory(kept)?;
     }
     let tokens = args.text.chunk_tokens;
     let chunks = reference.chunks(&text, tokens, Some(args.chunks), Beginning::Inserted)?;

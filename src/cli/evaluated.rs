@@ -6,9 +6,21 @@ use super::progress::Spinner;
 use super::remote;
 use crate::checkpoint::{Checkpoint, Stores};
 use crate::decode::{LoadOptions, Model, Tokenizer};
-use crate::model::Unknown;
+use crate::foreign::Foreign;
+use crate::model::{ModelSpec, Unknown};
 use crate::planner::Planner;
 use crate::quality::{self, Beginning, Chunks, QualityError, Text};
+
+/// Warns where chunks are longer than any text that the model was made for.
+pub(super) fn warn_of_long_chunks(model: &ModelSpec, tokens: u64) {
+    let limit = model.dims.context;
+    if limit > 0 && tokens > limit {
+        super::warn(&format!(
+            "chunks of {tokens} tokens are longer than the context of {}, {limit} tokens; what it predicts behind those means little",
+            Foreign(&model.name)
+        ));
+    }
+}
 
 /// An open model with its tokenizer.
 pub(super) struct Evaluated {
@@ -56,7 +68,9 @@ impl Evaluated {
         beginning: Beginning,
     ) -> Result<Chunks, QualityError> {
         let most = most.map(|most| most as usize);
-        text.chunks(&self.tokenizer, tokens as usize, most, beginning)
+        let chunks = text.chunks(&self.tokenizer, tokens as usize, most, beginning)?;
+        warn_of_long_chunks(self.planner.model(), tokens);
+        Ok(chunks)
     }
 
     /// Loads the weights.

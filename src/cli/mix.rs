@@ -1,25 +1,29 @@
 //! `orinplan quantize` to a size: measures what types cost, chooses them, compares the result with a fixed recipe, and
 //! writes the better of the two.
 
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::args::QuantizeArgs;
-use super::evaluated::Evaluated;
-use super::mix_state::State;
+use super::evaluated::{Evaluated, warn_of_long_chunks};
+use super::mix_state::{self, State};
 use super::progress::{self, Spinner};
 use super::written::{report, write};
-use super::{Outcome, output, request};
+use super::{Outcome, output, remote, request};
+use crate::inputs::{Inputs, same_file};
 use crate::planner::{MixPlanner, Request, WorkloadRequest};
-use crate::quality::mix::{Goal, Mix, Reached, Recipe, Session, Setup, SmallestFile, Stage};
+use crate::quality::mix::{
+    self, Goal, Mix, Reached, Recipe, Resumed, Session, Setup, SmallestFile, Stage,
+};
 use crate::quality::{QualityError, Text};
 use crate::quantize::packed::Files;
 use crate::quantize::{Destination, Importance, Job};
 use crate::report::quantize::{Measured, MixReport, Plain};
-use crate::scheme::{Reason, Scheme, type_list};
-use crate::units::Bytes;
+use crate::scheme::{ListedTypes, Reason, Scheme, type_list};
+use crate::units::{Bytes, counted};
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let evaluated = Evaluated::open(&args.model)?;
@@ -30,6 +34,10 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let reports = [&args.save_types, &args.save_sensitivity];
     let reports: Vec<_> = reports.into_iter().filter_map(Option::as_deref).collect();
     output::check_all(&reports, &inputs)?;
+    let saved_imatrix = mix_state::saved_imatrix(args);
+    if let Some(path) = &saved_imatrix {
+        check_imatrix(path, args, &inputs)?;
+    }
     let destination = args
         .output
         .as_deref()
@@ -53,14 +61,18 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         chunk_tokens: args.text.chunk_tokens,
         allow_requantize: args.allow_requantize,
         rules: args.rules,
+        imatrix_name: mix_state::imatrix_name(args),
         cancel: progress::cancelled_by_signals()?,
     };
+    warn_of_long_chunks(model, args.text.chunk_tokens);
     let smallest = SmallestFile::of(&setup, given.as_ref())?;
     refuse_too_small(args, &smallest, on_board.as_ref())?;
     let started = Instant::now();
     let state = State::open(args, &setup, given.as_ref())?;
-    let mut resumed = state.resumed()?;
+    let mut resumed = state.resumed(&setup)?;
+    resumed.is_given = given.is_some();
     resumed.importance = given.or(resumed.importance);
+    say_kept(args, &resumed);
     let spinner = Spinner::new();
     let unsaved = Mutex::new(None);
     let mut tell = |stage: Stage<'_>| {
@@ -72,8 +84,10 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         say(&spinner, &stage);
     };
     let (store, path) = output::unnamed()?;
-    let mut session = Session::measure(&setup, (store, &path), resumed, &mut tell)?;
-    let found = choose(args, &mut session, on_board.as_ref(), &mut tell)?;
+    let ended = |error: anyhow::Error| state.ended_by(error, &setup.cancel);
+    let session = Session::measure(&setup, (store, &path), resumed, &mut tell);
+    let mut session = session.map_err(|error| ended(error.into()))?;
+    let found = choose(args, &mut session, on_board.as_ref(), &mut tell).map_err(ended)?;
     spinner.clear();
     if let Ok(Some(error)) = unsaved.into_inner() {
         super::warn(&format!(
@@ -89,17 +103,24 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         None => session.options(&found.mix.types),
     };
     let job = Job::new(checkpoint, &files, model, &options)?;
+    let made =
+        destination.map(|destination| write(args, &job, &destination, &setup.cancel, started));
+    let (tallies, made) = made.transpose().map_err(ended)?.unzip();
+    state.finish()?;
+    // Behind the matrix that it names.
     if let Some(path) = &args.save_types {
         let chosen = job.tensors.iter();
         let chosen = chosen.filter(|tensor| tensor.assigned.reason != Reason::Kept);
         let types = chosen.map(|tensor| (tensor.name.to_owned(), tensor.assigned.dtype));
+        let imatrix = args.imatrix.as_deref().or(saved_imatrix.as_deref());
+        let listed = ListedTypes {
+            types: types.collect(),
+            imatrix: imatrix.map(|imatrix| from_list(path, imatrix)),
+            scheme: found.fixed.map(|scheme| scheme.id),
+        };
         let comment = format!("{} in {}", model.name, found.report.size);
-        output::write_file(path, &type_list(&types.collect(), &comment))?;
+        output::write_file(path, &type_list(&listed, &comment))?;
     }
-    let made =
-        destination.map(|destination| write(args, &job, &destination, &setup.cancel, started));
-    let (tallies, made) = made.transpose()?.unzip();
-    state.remove();
     let (planner, scheme) = (&evaluated.planner, options.scheme);
     report(
         args,
@@ -109,6 +130,49 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         (tallies, made),
         Some(found.report),
     )
+}
+
+/// Checks that the importance matrix of a list may be written beside it.
+fn check_imatrix(path: &Path, args: &QuantizeArgs, inputs: &Inputs) -> anyhow::Result<()> {
+    output::check_no_input(path, inputs)?;
+    let is_output = |output: &PathBuf| same_file(output, path);
+    if args.output.as_ref().is_some_and(is_output) {
+        bail!(
+            "{}: the importance matrix is written there, for the list of --save-types; give the output another name",
+            path.display()
+        );
+    }
+    // An earlier one is replaced, as the list is.
+    if path.exists() && Importance::open(path).is_err() {
+        bail!(
+            "{}: already exists, and is no importance matrix; it is where that of --save-types is written",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// The path of an importance matrix as the list at `list` names it: from its own folder, where it is there.
+fn from_list(list: &Path, imatrix: &Path) -> String {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (list, imatrix) = (absolute(list), absolute(imatrix));
+    let folder = list.parent().unwrap_or(Path::new(""));
+    let named = imatrix.strip_prefix(folder).unwrap_or(&imatrix);
+    named.to_string_lossy().into_owned()
+}
+
+/// Says what of an earlier run is used again.
+fn say_kept(args: &QuantizeArgs, resumed: &Resumed) {
+    let probes = counted(resumed.probes.len() as u64, "probe", "probes");
+    if resumed.importance.is_some() && !resumed.is_given {
+        remote::say(&format!(
+            "the importance matrix and {probes} of an earlier run were kept"
+        ));
+    } else if !resumed.probes.is_empty() {
+        remote::say(&format!("{probes} of an earlier run were kept"));
+    } else if args.resume {
+        remote::say("nothing of an earlier run was kept: there is none with these flags");
+    }
 }
 
 /// What is written.
@@ -139,12 +203,24 @@ fn choose(
     let own = session.size(&session.options(&mix.types))?;
     let most = size.max(own);
     let recipe = session.recipe(most, tell)?;
+    let is_usual = recipe
+        .as_ref()
+        .is_some_and(|recipe| recipe.scheme.id == mix::USUAL);
+    let usual = if is_usual { None } else { session.usual(tell)? };
     let no_worse = |recipe: &&Recipe| {
         recipe.bytes <= most && recipe.divergence.mean().value <= divergence.mean().value
     };
     let fixed = recipe.as_ref().filter(no_worse);
     let fixed = fixed.map(|recipe| recipe.scheme);
     let kinds = session.kinds(&mix);
+    let choices = session.choices(&mix, size);
+    let plain = |recipe: Recipe| Plain {
+        scheme: recipe.scheme.name,
+        measured: Measured {
+            bytes: recipe.bytes,
+            divergence: recipe.divergence,
+        },
+    };
     let expected = mix.divergence;
     Ok(Found {
         mix,
@@ -156,18 +232,15 @@ fn choose(
                 bytes: own,
                 divergence,
             },
-            plain: recipe.map(|recipe| Plain {
-                scheme: recipe.scheme.name,
-                measured: Measured {
-                    bytes: recipe.bytes,
-                    divergence: recipe.divergence,
-                },
-            }),
+            plain: recipe.map(plain),
+            usual: usual.map(plain),
             is_plain: fixed.is_some(),
             text: session.text_name().to_owned(),
             chunks: session.compared,
+            reused: session.reused,
             chunk_tokens: args.text.chunk_tokens,
             kinds,
+            choices,
         },
     })
 }

@@ -56,10 +56,25 @@ pub(super) fn check_no_input(path: &Path, inputs: &Inputs) -> anyhow::Result<()>
     }
 }
 
+/// Checks that the directory of an output is there, before the work that makes it.
+pub(super) fn check_directory(path: &Path) -> anyhow::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    if directory.is_some_and(|directory| !directory.is_dir()) {
+        bail!(
+            "cannot write {}: its directory does not exist",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// Checks that a report may be written to `path`: nothing is there, or a file that is no part of a model.
 fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     let shown = path.display();
     check_no_input(path, inputs)?;
+    check_directory(path)?;
     let is_model = ["gguf", "safetensors"].iter().any(|extension| {
         path.extension()
             .is_some_and(|found| found.eq_ignore_ascii_case(extension))

@@ -52,20 +52,27 @@ impl Steps {
     /// A line for `of` steps of what `name` says.
     pub(super) fn new(name: &str, of: usize) -> Steps {
         let bar = ProgressBar::with_draw_target(Some(of as u64), target());
-        if let Ok(style) = ProgressStyle::with_template("{msg}: {pos} of {len}, {eta} left") {
-            bar.set_style(style);
-        }
+        style(&bar, "{msg}: {pos} of {len}");
         bar.set_message(Foreign(name).to_string());
         bar.tick();
         Steps(bar)
     }
 
     pub(super) fn set(&self, done: usize) {
+        // Nothing is known of the time before the first step is done.
+        style(&self.0, "{msg}: {pos} of {len}, {eta} left");
         self.0.set_position(done as u64);
     }
 
     pub(super) fn clear(&self) {
         self.0.finish_and_clear();
+    }
+}
+
+/// Sets the form of a line. The templates are valid; if one were not, the bar would keep its form.
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::args::QuantizeArgs;
-use super::{Outcome, written};
+use super::{Outcome, output, written};
 use crate::checkpoint::RawConfig;
 use crate::model::{Projector, Unknown};
 use crate::planner::Planner;
@@ -16,6 +16,7 @@ pub(super) fn run(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<Outcom
     // The text model need not be one that is converted.
     let planner = Planner::open_in(&args.model, &stores, |_| Unknown::Listed)?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
+    written::refuse_keep_source(args, checkpoint)?;
     let RawConfig::HuggingFace(config) = &checkpoint.config else {
         bail!(
             "{}: is a GGUF; a projector needs the Hugging Face checkpoint",
@@ -25,5 +26,6 @@ pub(super) fn run(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<Outcom
     let projector = Projector::of_hugging_face(config, checkpoint.processor()?, &model.stored)?;
     let files = quantize::weight_files(checkpoint, scheme)?;
     let job = Job::of_projector(checkpoint, &files, model, &projector, scheme)?;
-    written::make(args, &planner, &job, scheme)
+    let inputs = output::inputs(checkpoint, []);
+    written::make(args, &planner, &job, scheme, inputs)
 }

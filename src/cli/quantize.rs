@@ -1,20 +1,21 @@
 //! `orinplan quantize`: open, describe, assign, write, report.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 
 use super::args::QuantizeArgs;
-use super::{Outcome, mix, projector, request, written};
+use super::{Outcome, mix, output, projector, request, written};
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::model::Unknown;
 use crate::planner::Planner;
 use crate::quantize::{self, Importance, Job, Options};
-use crate::scheme::{self, Container, Overrides, Rules, SCHEMES, Scheme, check_types};
+use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme, check_types};
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
-    let types = args.types.as_deref().map(request::types).transpose()?;
-    let scheme = match (&args.scheme, &types) {
+    let listed = args.types.as_deref().map(request::listed).transpose()?;
+    let scheme = match (&args.scheme, &listed) {
         (Some(id), _) => Some(scheme(id)?),
         (None, Some(_)) => None,
         (None, None) => return mix::run(args),
@@ -29,19 +30,24 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let stores = written::stores(args);
     let planner = Planner::open_in(&args.model, &stores, unknown)?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
-    let types = match types {
-        Some(list) => {
-            check_types(&list.types, model).with_context(|| list.file)?;
-            list.types
-        }
-        None => BTreeMap::new(),
+    written::refuse_keep_source(args, checkpoint)?;
+    let list = args.types.as_deref().unwrap_or(Path::new(""));
+    let listed = listed.unwrap_or_default();
+    if args.types.is_some() {
+        check_types(&listed.types, model).with_context(|| list.display().to_string())?;
+    }
+    let scheme = scheme.unwrap_or_else(|| listed.scheme(model));
+    // The matrix of the list makes the file of the list again; another one may be named instead.
+    let of_list = request::imatrix(list, &listed).filter(|_| args.imatrix.is_none());
+    let importance = match (&args.imatrix, &of_list) {
+        (Some(path), _) => Some(Importance::open(path)?),
+        (None, Some(path)) => Some(request::opened(list, path)?),
+        (None, None) => None,
     };
-    let scheme = scheme.unwrap_or_else(|| scheme::of_types(model, &types));
-    let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
     let options = Options {
         rules: args.rules,
         overrides: Overrides {
-            exact: types,
+            exact: listed.types,
             ..overrides(args)
         },
         importance: importance.as_ref(),
@@ -50,7 +56,9 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     };
     let files = quantize::weight_files(checkpoint, scheme)?;
     let job = Job::new(checkpoint, &files, model, &options)?;
-    written::make(args, &planner, &job, scheme)
+    let read = [args.imatrix.clone(), args.types.clone(), of_list];
+    let inputs = output::inputs(checkpoint, read.into_iter().flatten());
+    written::make(args, &planner, &job, scheme, inputs)
 }
 
 /// Refuses the flags that only GGUF files have, for a safetensors scheme.

@@ -11,14 +11,16 @@ use super::args::{
 use super::{config, remote, settings};
 use crate::device::{DeviceProfile, L4tRelease, Session};
 use crate::evidence::quality::MeasuredQuality;
+use crate::gguf;
 use crate::hub::Purpose;
 use crate::input;
 use crate::model::{self, Unknown};
 use crate::plan::draft::{Draft, Drafter};
 use crate::plan::{Prefer, Preference};
 use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
+use crate::quantize::Importance;
 use crate::report::fit::View;
-use crate::scheme::{TypeList, parse_types};
+use crate::scheme::{ListedTypes, TypeList, parse_types};
 use crate::units::Bytes;
 
 /// The largest file of a model's quality that is read; one has a few hundred bytes for each tensor.
@@ -75,12 +77,39 @@ pub(super) fn draft(args: &FitArgs, board: &Board) -> anyhow::Result<Option<Draf
 
 /// The types of the tensors in a list.
 pub(super) fn types(path: &Path) -> anyhow::Result<TypeList> {
+    let file = path.display().to_string();
+    let listed = listed(path)?;
+    let importance = imatrix(path, &listed).map(|imatrix| opened(path, &imatrix));
+    let metadata = importance.transpose()?.map(|matrix| matrix.metadata());
+    Ok(TypeList {
+        file,
+        imatrix_bytes: metadata.map_or(Bytes(0), |metadata| gguf::metadata_bytes(&metadata)),
+        listed,
+    })
+}
+
+/// What a list of types says.
+pub(super) fn listed(path: &Path) -> anyhow::Result<ListedTypes> {
     /// A model of a thousand tensors has a list of some 40 kB.
     const LIMIT: Bytes = Bytes(16 << 20);
-    let file = path.display().to_string();
     let text = input::read_text(path, LIMIT)?;
-    let types = parse_types(&text).with_context(|| file.clone())?;
-    Ok(TypeList { file, types })
+    parse_types(&text).with_context(|| path.display().to_string())
+}
+
+/// The importance matrix that a list names.
+pub(super) fn imatrix(list: &Path, listed: &ListedTypes) -> Option<PathBuf> {
+    let folder = list.parent().unwrap_or(Path::new(""));
+    listed.imatrix.as_ref().map(|path| folder.join(path))
+}
+
+/// The open importance matrix of a list.
+pub(super) fn opened(list: &Path, imatrix: &Path) -> anyhow::Result<Importance> {
+    Importance::open(imatrix).with_context(|| {
+        format!(
+            "{} names the importance matrix that its file was made with; put it back, or remove that line",
+            list.display()
+        )
+    })
 }
 
 /// The request that each model of `board` begins with.

@@ -4,10 +4,14 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Instant;
 
+use anyhow::bail;
+
 use super::args::{PlainFormat, QuantizeArgs};
 use super::progress::{self, Bar};
-use super::{Outcome, output, remote, show, template};
-use crate::checkpoint::Stores;
+use super::{Outcome, remote, show, template};
+use crate::checkpoint::{Checkpoint, Origin, Stores};
+use crate::foreign::Foreign;
+use crate::inputs::Inputs;
 use crate::planner::Planner;
 use crate::quantize::{self, Destination, Job, Start, Tally, Written};
 use crate::report;
@@ -21,19 +25,34 @@ pub(super) fn stores(args: &QuantizeArgs) -> Stores {
     remote::stores_of(begun, args.keep_source)
 }
 
+/// Refuses to keep what is here already.
+pub(super) fn refuse_keep_source(
+    args: &QuantizeArgs,
+    checkpoint: &Checkpoint,
+) -> anyhow::Result<()> {
+    match &checkpoint.origin {
+        Origin::Path(path) if args.keep_source && checkpoint.source.is_none() => bail!(
+            "--keep-source is for a model on a server, and {} is here; leave it out",
+            Foreign(path)
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Writes the output of `job`, unless nothing is to be written, and prints what was or would be.
 pub(super) fn make(
     args: &QuantizeArgs,
     planner: &Planner,
     job: &Job<'_>,
     scheme: &Scheme,
+    inputs: Inputs,
 ) -> anyhow::Result<Outcome> {
     let destination = args.output.as_deref().filter(|_| !args.dry_run);
     let made = destination.map(|path| {
         let destination = Destination {
             path,
             overwrite: args.overwrite,
-            inputs: output::inputs(planner.checkpoint(), args.imatrix.clone()),
+            inputs,
         };
         let cancel = progress::cancelled_by_signals()?;
         write(args, job, &destination, &cancel, Instant::now())
@@ -69,9 +88,9 @@ pub(super) fn write(
     if kept > 0 {
         let tensors = counted(kept as u64, "tensor", "tensors");
         remote::say(&format!("{tensors} of an earlier run were kept"));
-    } else if args.resume {
+    } else if args.resume && !is_search(args) {
         remote::say(
-            "nothing of an earlier run was kept: only a GGUF is continued, tensor by tensor",
+            "nothing of an earlier run was kept: only a GGUF made from a model on a server is continued, tensor by tensor",
         );
     }
     if !unchecked.is_empty() {
@@ -116,6 +135,11 @@ pub(super) fn report(
         PlainFormat::Json => report::json(&report::quantize::document(&report)),
     })?;
     Ok(Outcome::Yes)
+}
+
+/// Whether types were searched for: the search says what of it was kept.
+fn is_search(args: &QuantizeArgs) -> bool {
+    args.scheme.is_none() && args.types.is_none()
 }
 
 fn threads(args: &QuantizeArgs) -> usize {

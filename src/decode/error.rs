@@ -70,7 +70,7 @@ pub enum DecodeError {
     #[error(transparent)]
     Convert(#[from] ConvertError),
     /// A cache type that the engine does not have.
-    #[error("a cache of {} is not run here; use f16, q8_0 or q4_0", dtype.name())]
+    #[error("a cache of {} is not run here; known: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0", dtype.name())]
     KvType {
         /// The type asked for.
         dtype: Dtype,

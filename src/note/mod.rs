@@ -219,6 +219,14 @@ pub enum Note {
         /// What it measured: formats, each with its cache.
         measured: Vec<String>,
     },
+    /// What the types of the cache cost in quality.
+    CacheLoss {
+        /// The types.
+        cache: String,
+        /// The expected divergence that counts in the quality of every format, and the range of it, in nats; `None` where
+        /// nobody measured it.
+        cost: Option<[f64; 3]>,
+    },
     /// The weights are served with a tokenizer, and there is none beside them.
     NoTokenizer,
     /// The GGUF has no tokenizer.
@@ -355,6 +363,7 @@ impl Note {
             Note::TowersUnseen { .. } => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
             Note::QualityUnused { .. } => "quality_unused",
+            Note::CacheLoss { .. } => "cache_loss",
             Note::NoTokenizer => "no_tokenizer",
             Note::NoVocabulary => "no_vocabulary",
             Note::BudgetBeyondMemory { .. } => "budget_beyond_memory",
@@ -412,6 +421,7 @@ impl Note {
             | Note::OtherKernels { .. }
             | Note::EncoderTime
             | Note::QualityUnused { .. }
+            | Note::CacheLoss { cost: None, .. }
             | Note::Fp8StorageOnly
             | Note::QuantizedCache { .. } => Weight::Answers,
             _ => Weight::Background,

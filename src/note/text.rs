@@ -1,7 +1,7 @@
 //! The sentences of notes: what a report says to people.
 
 use super::Note;
-use crate::units::{counted, tokens};
+use crate::units::{counted, nats, tokens};
 
 /// The number of tensors that a note names.
 const NAMED: usize = 4;
@@ -156,6 +156,15 @@ impl Note {
             Note::QualityUnused { file, measured } => format!(
                 "{file} is not used: it measured none of these formats with this cache, but {}",
                 measured.join(", ")
+            ),
+            Note::CacheLoss { cache, cost: Some([kld, low, high]) } => format!(
+                "quality counts {} nats for the {cache} cache ({} to {})",
+                nats(*kld),
+                nats(*low),
+                nats(*high)
+            ),
+            Note::CacheLoss { cache, cost: None } => format!(
+                "quality leaves out what the {cache} cache loses: nobody measured that; `orinplan compare --kv-type` does, for types that it runs"
             ),
             Note::NoTokenizer => {
                 "no runtime serves this directory without a tokenizer; get tokenizer.json and tokenizer_config.json from the model's page on Hugging Face".to_owned()

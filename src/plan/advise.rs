@@ -5,6 +5,7 @@
 //! planned and fits. Must not: offer a combination of which a part would be enough.
 
 use crate::device::DeviceProfile;
+use crate::evidence::quality::Basis;
 use crate::model::ModelSpec;
 use crate::note::{KvProblem, Note};
 use crate::plan::change::{
@@ -52,6 +53,22 @@ pub enum Advice {
         /// The smallest board on which a scheme fits.
         board: Option<LargerBoard>,
     },
+}
+
+impl Advice {
+    /// Whether it names a cache whose cost was measured of this model.
+    pub fn is_measured(&self) -> bool {
+        let Advice::Changes { changes, .. } = self else {
+            return false;
+        };
+        let is_measured = |change: &PlanChange| match change {
+            PlanChange::KvType { cost, .. } => cost
+                .as_ref()
+                .is_some_and(|cost| matches!(cost.basis, Basis::Measured(_))),
+            _ => false,
+        };
+        changes.iter().any(is_measured)
+    }
 }
 
 /// What keeps a scheme from fitting.
@@ -110,6 +127,7 @@ pub fn advise(
         plan,
         target,
         workload: workload.clone(),
+        cache_costs: &result.cache_costs,
     };
     let all: Vec<&Plan> = every()
         .filter(|plan| !one_is_fast || is_fast(plan))
@@ -320,7 +338,7 @@ fn with_less_context<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Combi
     };
     let schemes = of(|change| matches!(change, PlanChange::Scheme(_)));
     let schemes = schemes.map(|(loss, change)| as_it_is.and(*loss, change.clone()));
-    let smaller_cache = of(|change| matches!(change, PlanChange::KvType(_))).next();
+    let smaller_cache = of(|change| matches!(change, PlanChange::KvType { .. })).next();
     let schemes = std::iter::once(as_it_is.clone()).chain(schemes);
     let ways = schemes.map(|way| {
         let smaller = smaller_cache.map(|(loss, change)| way.and(*loss, change.clone()));

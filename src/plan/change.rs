@@ -5,6 +5,7 @@
 
 use crate::device::{L4tRelease, Session};
 use crate::dtype::Dtype;
+use crate::evidence::quality::{Asked, CacheCosts, Quality, prior};
 use crate::model::ModelSpec;
 use crate::plan::fit::{Plan, Target, available, ledger_fits};
 use crate::plan::memory::{Ledger, ledger};
@@ -53,7 +54,12 @@ pub enum PlanChange {
         freed: Bytes,
     },
     /// Another type for the KV cache.
-    KvType(Dtype),
+    KvType {
+        /// The type.
+        dtype: Dtype,
+        /// What it costs in quality, where that is known.
+        cost: Option<Quality>,
+    },
     /// Another scheme, by its id.
     Scheme(String),
     /// Fewer tokens of context.
@@ -71,6 +77,7 @@ pub(super) struct Situation<'a> {
     pub(super) plan: &'a Plan,
     pub(super) target: Target<'a>,
     pub(super) workload: Workload,
+    pub(super) cache_costs: &'a CacheCosts,
 }
 
 impl<'a> Situation<'a> {
@@ -90,7 +97,9 @@ impl<'a> Situation<'a> {
             PlanChange::Parallel(sequences) => workload.parallel = *sequences,
             PlanChange::TextOnly => workload.text_only = true,
             PlanChange::NoDraft { .. } => workload.draft = None,
-            PlanChange::KvType(dtype) => (workload.type_k, workload.type_v) = (*dtype, *dtype),
+            PlanChange::KvType { dtype, .. } => {
+                (workload.type_k, workload.type_v) = (*dtype, *dtype);
+            }
             PlanChange::Scheme(id) => {
                 let mut plans = plans.iter();
                 let named = plans.find(|plan| plan.assignment.scheme == *id);
@@ -123,6 +132,7 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
         plan,
         target,
         workload,
+        ..
     } = asked;
     let device = target.device;
     let left = device.available(workload.session);
@@ -220,10 +230,17 @@ fn kv_types(asked: &Situation<'_>) -> Dimension {
     };
     // Fused attention, which some types need, is a change of its own.
     let fused = asked.clone().with(&PlanChange::FlashAttention, &[]);
+    // The loss without a measurement, for types that nobody measured.
     let options = [(0.2, Dtype::F16), (0.4, Dtype::Q8_0), (2.0, Dtype::Q4_0)].into_iter();
     options
         .filter(|(_, dtype)| helps(*dtype))
-        .map(|(loss, dtype)| (loss, PlanChange::KvType(dtype)))
+        .map(|(unmeasured, dtype)| {
+            let cost = asked.cache_costs.of_types(asked.model, [dtype; 2]);
+            // That it is another cache than was asked for counts too.
+            let of_cost = |cost: &Quality| 0.25 + of_divergence(asked.model, cost.kld);
+            let loss = cost.as_ref().map_or(unmeasured, of_cost);
+            (loss, PlanChange::KvType { dtype, cost })
+        })
         .filter(|(_, change)| {
             fused
                 .clone()
@@ -233,6 +250,17 @@ fn kv_types(asked: &Situation<'_>) -> Dimension {
                 .is_none()
         })
         .collect()
+}
+
+/// The loss of a cache that costs `kld` nats: that of weights with as much divergence, which grows with the square of their
+/// error, while the loss of weights grows with the error itself.
+fn of_divergence(model: &ModelSpec, kld: f64) -> f64 {
+    /// The loss of Q4_K_M's 4.9 bits a weight, and its divergence on Llama-3-8B.
+    const LOSS: f64 = 1.07;
+    const USUAL: f64 = 0.03;
+    let of_weights = prior().expect(Asked::of(model), "q4_k_m", &[]);
+    let of_weights = of_weights.map_or(USUAL, |quality| quality.kld);
+    LOSS * (kld / of_weights).sqrt()
 }
 
 /// Smaller schemes. The loss of a weight doubles with each bit less; that a new file is needed adds 0.5.

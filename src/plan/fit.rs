@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::device::PowerMode;
-use crate::evidence::quality::Quality;
+use crate::evidence::quality::{CacheCosts, Quality};
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::plan::memory::{Ledger, PassMemory, ledger_with};
@@ -30,6 +30,8 @@ pub struct Fit {
     pub plans: Vec<Plan>,
     /// The plan to take, if one fits.
     pub choice: Choice,
+    /// What a cache in other types costs this model.
+    pub cache_costs: CacheCosts,
 }
 
 /// Whether a plan fits.
@@ -159,7 +161,11 @@ pub fn fit(
         .map(|candidate| plan(model, candidate, target, workload, &passes))
         .collect();
     let choice = Preference::default().choose(&offers(&plans));
-    Fit { plans, choice }
+    Fit {
+        plans,
+        choice,
+        cache_costs: CacheCosts::default(),
+    }
 }
 
 /// What each plan offers.

@@ -9,13 +9,13 @@ use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::input;
-use crate::model::{self, ModelSpec, ServedAlone, encoder_part, tokenizers};
+use crate::model::{self, ModelSpec, ServedAlone, Tensor, encoder_part, tokenizers};
 use crate::note::Note;
 use crate::plan::fit::Candidate;
 use crate::quantize;
 use crate::runtime::RuntimeProfile;
 use crate::scheme::{
-    self, Assignment, Container, Overrides, Reason, Rules, SCHEMES, Scheme, TypeList,
+    self, Assigned, Assignment, Container, Overrides, Reason, Rules, SCHEMES, Scheme, TypeList,
 };
 use crate::units::Bytes;
 
@@ -54,7 +54,7 @@ pub(super) fn candidates(
         }),
         _ => None,
     };
-    let stored_id = stored_scheme(checkpoint, model);
+    let stored_id = stored_format(checkpoint, model);
     let is_gguf = checkpoint.format == SourceFormat::Gguf;
     let stored_container = if is_gguf {
         Container::Gguf
@@ -210,21 +210,67 @@ fn not_decoded(model: &ModelSpec) -> Option<String> {
 /// The scheme whose types the stored tensors have, under any version of the rules.
 pub(super) fn exact_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> Option<&'static Scheme> {
     let scheme = Scheme::get(&stored_scheme(checkpoint, model))?;
-    let is_exact = |rules: Rules, importance: bool| {
+    let mut all = assignments(scheme, model);
+    all.any(|assigned| {
+        let mut tensors = made(model, &assigned);
+        tensors.all(|(tensor, assigned)| tensor.dtype == assigned.dtype)
+    })
+    .then_some(scheme)
+}
+
+/// What `scheme` gives to `model` under each version of the rules, with an importance matrix and without.
+fn assignments(scheme: &Scheme, model: &ModelSpec) -> impl Iterator<Item = Assignment> {
+    let rules = Rules::ALL.iter().map(|(_, rules)| *rules);
+    let all = rules.flat_map(|rules| [false, true].map(|importance| (rules, importance)));
+    all.map(move |(rules, importance)| {
         let overrides = Overrides {
             importance,
             ..Overrides::default()
         };
-        let assigned = scheme::assign_with(model, scheme, rules, &overrides);
-        let tensors = model.tensors.iter().zip(&assigned.tensors);
-        tensors
-            .filter(|(_, assigned)| assigned.reason != Reason::Kept)
-            .all(|(tensor, assigned)| tensor.dtype == assigned.dtype)
+        scheme::assign_with(model, scheme, rules, &overrides)
+    })
+}
+
+/// The tensors of `model` that an assignment quantizes.
+fn made<'a>(
+    model: &'a ModelSpec,
+    assigned: &'a Assignment,
+) -> impl Iterator<Item = (&'a Tensor, &'a Assigned)> {
+    let tensors = model.tensors.iter().zip(&assigned.tensors);
+    tensors.filter(|(_, assigned)| assigned.reason != Reason::Kept)
+}
+
+/// The share of the weights of blocks with the types of a scheme, from which a file goes by its name: publishers change
+/// the embedding and the head, and older rules a few blocks.
+const NAMED_BY_SCHEME: f64 = 0.9;
+
+/// The id of what the checkpoint is now. A quantized GGUF whose blocks have other types than the scheme that it states
+/// is a mix: what was measured of the scheme says nothing of it.
+fn stored_format(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
+    let id = stored_scheme(checkpoint, model);
+    let is_quantized = |tensor: &Tensor| tensor.dtype.is_quantized();
+    let is_gguf = checkpoint.format == SourceFormat::Gguf;
+    let scheme = Scheme::get(&id).filter(|_| is_gguf && model.tensors.iter().any(is_quantized));
+    let Some(scheme) = scheme else { return id };
+    let share = |assigned: Assignment| {
+        let of_blocks = made(model, &assigned).filter(|(tensor, _)| tensor.layer.is_some());
+        let (same, all) = of_blocks.fold((0, 0), |(same, all), (tensor, assigned)| {
+            let weights = tensor.elements();
+            let is_same = tensor.dtype == assigned.dtype;
+            (same + if is_same { weights } else { 0 }, all + weights)
+        });
+        if all > 0 {
+            same as f64 / all as f64
+        } else {
+            1.0
+        }
     };
-    let rules = Rules::ALL.iter().map(|(_, rules)| *rules);
-    let found = rules.flat_map(|rules| [false, true].map(|importance| (rules, importance)));
-    let mut found = found.filter(|(rules, importance)| is_exact(*rules, *importance));
-    found.next().map(|_| scheme)
+    let nearest = assignments(scheme, model).map(share).fold(0.0, f64::max);
+    if nearest < NAMED_BY_SCHEME {
+        scheme::MIX.to_owned()
+    } else {
+        id
+    }
 }
 
 /// The type of each tensor with `scheme`, as `runtime` makes it.
@@ -256,11 +302,11 @@ fn of_list(
             runtime: runtime.name.clone(),
         });
     }
-    scheme::check_types(&list.types, model).map_err(|source| CandidateError::Types {
+    scheme::check_types(&list.listed.types, model).map_err(|source| CandidateError::Types {
         file: file(),
         source,
     })?;
-    Ok(scheme::assign_types(model, &list.types, rules))
+    Ok(scheme::assign_types(model, &list.listed.types, rules))
 }
 
 /// Caveats about what the checkpoint lacks: of a `config.json` alone, and of weights that are served as a directory.

@@ -267,6 +267,7 @@ impl Planner {
                     wanted,
                     plans: &plans,
                     workload: &alone.workload,
+                    cache_costs: &alone.fit.cache_costs,
                 };
                 Ok::<_, PlanError>(boards::advise(&cluster, asked, &device::list()?))
             });

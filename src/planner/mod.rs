@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::checkpoint::{self, Checkpoint, Origin, SourceFormat, Stores};
 use crate::convert;
 use crate::device;
+use crate::evidence::quality::{Basis, CacheCosts};
 use crate::model::{self, ModelSpec, Tower, Unknown, accept};
 use crate::note::Note;
 use crate::plan::advise::{Advice, advise};
@@ -30,7 +31,7 @@ use crate::plan::fit::Candidate;
 use crate::plan::{Fit, Plan, Workload, fit};
 use crate::quantize::Readiness;
 use crate::runtime::{RuntimeProfile, Version};
-use crate::scheme::{self, Container, Rules, SCHEMES, Scheme};
+use crate::scheme::{Container, Rules, SCHEMES, Scheme};
 use quality::KnownQuality;
 
 pub use board::{Board, FoundDevice};
@@ -208,8 +209,11 @@ impl Planner {
             let of = || format!("{} for --draft", board.runtime.name);
             PlanError::of_version(request.board.runtime_version, drafts, of)?;
         }
-        let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
+        let mut header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
         workload.merges = header.merges();
+        if let Schemes::Types(list) = &request.schemes {
+            header.metadata_bytes += list.imatrix_bytes.0;
+        }
         Ok((workload, header))
     }
 
@@ -220,7 +224,7 @@ impl Planner {
         workload: Workload,
         header: &GgufHeader,
     ) -> Result<Planned, PlanError> {
-        let fit = self.fit_with(&board, request, &workload, header)?;
+        let mut fit = self.fit_with(&board, request, &workload, header)?;
         let (rules, preference) = (request.rules, request.preference);
         let known = known(request, &workload);
         let target = board.target();
@@ -234,6 +238,13 @@ impl Planner {
             }
         };
         let advice = advise(&self.model, &fit, &others, &boards, target, &workload);
+        // A measured cache that is advised is a use of the file that measured it.
+        if advice.iter().any(Advice::is_measured) {
+            for plan in &mut fit.plans {
+                plan.notes
+                    .retain(|note| !matches!(note, Note::QualityUnused { .. }));
+            }
+        }
         let launch = self.launch(&board, request, header, fit.recommended())?;
         Ok(Planned {
             board,
@@ -308,12 +319,14 @@ impl Planner {
         let lost = convert::lost_window(&self.model).filter(|lost| lost.tokens < workload.context);
         let lost = lost.filter(|_| self.checkpoint.format != SourceFormat::Gguf);
         let lost = lost.map(Note::LostWindow);
+        let cache_costs = CacheCosts::of(measured);
+        let cache_loss = cache_loss(&cache_costs, &self.model, workload);
         for candidate in &mut candidates {
             let is_gguf = candidate.assignment.container == Container::Gguf;
             let of_file = lost.iter().filter(|_| is_gguf);
             candidate
                 .notes
-                .extend(unused.iter().chain(of_file).cloned());
+                .extend(unused.iter().chain(&cache_loss).chain(of_file).cloned());
         }
         if candidates.is_empty() {
             return Err(PlanError::NoFormat {
@@ -322,7 +335,10 @@ impl Planner {
             });
         }
         let preference = request.preference;
-        let fit = fit::fit(&self.model, candidates, board.target(), workload).by(preference);
+        let fit = Fit {
+            cache_costs,
+            ..fit::fit(&self.model, candidates, board.target(), workload).by(preference)
+        };
         if preference.min_speed.is_some() && fit.plans.iter().all(|plan| plan.speeds.is_none()) {
             return Err(no_rates(board, "--min-speed"));
         }
@@ -429,6 +445,23 @@ impl Planner {
     }
 }
 
+/// What a quantized cache costs in quality, which counts in that of every format, or that nobody knows.
+fn cache_loss(costs: &CacheCosts, model: &ModelSpec, workload: &Workload) -> Option<Note> {
+    let kv_types = [workload.type_k, workload.type_v];
+    let cost = costs.of_types(model, kv_types);
+    let [keys, values] = kv_types.map(|dtype| dtype.name().to_lowercase());
+    let is_lossless = cost
+        .as_ref()
+        .is_some_and(|cost| cost.basis == Basis::Original);
+    (!is_lossless).then(|| Note::CacheLoss {
+        cache: match keys == values {
+            true => keys,
+            false => format!("{keys} and {values}"),
+        },
+        cost: cost.map(|cost| [cost.kld, cost.low, cost.high]),
+    })
+}
+
 /// What is known of the quality of the formats that `request` asks for.
 fn known<'a>(request: &'a Request, workload: &Workload) -> KnownQuality<'a> {
     KnownQuality {
@@ -462,7 +495,7 @@ fn to_be_made(
     let loads = &runtime.loads;
     let is_made = !plan.assignment.is_stored() && !loads.own_converter;
     let scheme = match schemes {
-        Schemes::Types(list) => Some(scheme::of_types(model, &list.types)),
+        Schemes::Types(list) => Some(list.listed.scheme(model)),
         _ => Scheme::get(&plan.assignment.scheme),
     };
     let scheme = scheme.filter(|_| is_made)?;

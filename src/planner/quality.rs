@@ -1,7 +1,9 @@
 //! The quality of each candidate: as it was measured of this model, else as the measurements of other models let expect.
 
 use crate::dtype::Dtype;
-use crate::evidence::quality::{Asked, MeasuredQuality, PlannedFile, Quality, prior};
+use crate::evidence::quality::{
+    Asked, CacheCosts, MeasuredQuality, PLAIN_CACHE, PlannedFile, Quality, prior,
+};
 use crate::model::ModelSpec;
 use crate::scheme::{Assignment, Scheme};
 use crate::units::Bytes;
@@ -29,6 +31,8 @@ pub(super) struct FromOriginal<'a> {
     model: &'a ModelSpec,
     known: KnownQuality<'a>,
     own: Vec<(String, f64)>,
+    /// What the cache costs, where it is known.
+    cache: Option<Quality>,
     /// The quality of the checkpoint itself; `None` for a format that was never measured.
     checkpoint: Option<Quality>,
 }
@@ -45,6 +49,7 @@ impl<'a> FromOriginal<'a> {
             model,
             known,
             own: own.unwrap_or_default(),
+            cache: CacheCosts::of(known.measured).of_types(model, known.kv_types),
             checkpoint: Some(Quality::original()),
         };
         if let Some(stored) = stored {
@@ -68,11 +73,23 @@ impl<'a> FromOriginal<'a> {
             kv_types: self.known.kv_types,
             types: &types,
         };
-        let measured = self.known.measured;
-        let measured = measured.and_then(|measured| measured.of(self.model, planned));
-        if measured.is_some() {
-            return measured;
-        }
+        let of_file = |planned| self.known.measured?.of(self.model, planned);
+        // Measured with the very cache, what it costs is in it.
+        of_file(planned).or_else(|| {
+            let plain = of_file(PlannedFile {
+                kv_types: PLAIN_CACHE,
+                ..planned
+            });
+            let format = plain.or_else(|| self.format(assignment, scheme))?;
+            Some(match &self.cache {
+                Some(cost) => format.after(cost),
+                None => format,
+            })
+        })
+    }
+
+    /// The quality of a format, with a cache that loses nothing.
+    fn format(&self, assignment: &Assignment, scheme: Option<&Scheme>) -> Option<Quality> {
         if assignment.is_stored() {
             return self.checkpoint.clone();
         }
@@ -88,11 +105,6 @@ impl<'a> FromOriginal<'a> {
     }
 
     fn expected(&self, format: &str) -> Option<Quality> {
-        let asked = Asked {
-            model: &self.model.name,
-            architecture: &self.model.architecture,
-            parameters: self.model.parameters,
-        };
-        prior().expect(asked, format, &self.own)
+        prior().expect(Asked::of(self.model), format, &self.own)
     }
 }

@@ -63,6 +63,17 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// A divergence is 0 at least: where it is less, predictions are alike but for the 16 bits in which the reference's
+    /// are stored.
+    fn not_negative(self) -> Estimate {
+        Estimate {
+            value: self.value.max(0.0),
+            ..self
+        }
+    }
+}
+
 impl Perplexity {
     pub(super) fn add(&mut self, log_prob: f32) {
         self.losses.push(-log_prob);
@@ -156,12 +167,12 @@ impl Divergence {
 
     /// The mean divergence in nats.
     pub fn mean(&self) -> Estimate {
-        Estimate::mean(&self.divergences)
+        Estimate::mean(&self.divergences).not_negative()
     }
 
     /// The divergence that 99 % of the predictions do not exceed.
     pub fn p99(&self) -> Estimate {
-        Estimate::quantile(&self.divergences, 0.99)
+        Estimate::quantile(&self.divergences, 0.99).not_negative()
     }
 
     /// The share of predictions whose likeliest token is the reference's, from 0 to 1.

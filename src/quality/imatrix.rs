@@ -7,6 +7,13 @@ use super::{Chunks, QualityError};
 use crate::decode::{DecodeError, MatrixName, Model, Observer};
 use crate::quantize::ActivationSums;
 
+/// Sums over chunks that were evaluated whole, and over the one that is being evaluated: an interruption leaves that out.
+#[derive(Debug, Default)]
+struct Sums {
+    whole: ActivationSums,
+    begun: ActivationSums,
+}
+
 /// The head, and a tied embedding in its place.
 const OUTPUTS: [&str; 2] = ["output.weight", "token_embd.weight"];
 
@@ -15,7 +22,7 @@ const OUTPUTS: [&str; 2] = ["output.weight", "token_embd.weight"];
 pub struct Collector {
     /// Whether the head is collected.
     output: bool,
-    sums: Mutex<ActivationSums>,
+    sums: Mutex<Sums>,
     stopped: AtomicBool,
     /// Ends an evaluation when it becomes true.
     cancel: Arc<AtomicBool>,
@@ -37,7 +44,13 @@ impl Collector {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn sums(&self) -> MutexGuard<'_, ActivationSums> {
+    /// Counts the chunk that was evaluated.
+    fn end_chunk(&self) {
+        let Sums { whole, begun } = &mut *self.sums();
+        begun.move_into(whole);
+    }
+
+    fn sums(&self) -> MutexGuard<'_, Sums> {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,7 +70,8 @@ impl Observer for Collector {
             let is_output = OUTPUTS.contains(&name.tensor);
             if name.tensor.starts_with("blk.") || self.output && is_output {
                 let stack = [name.member, name.members];
-                sums.add(name.tensor, stack, name.is_routed, rows, columns);
+                sums.begun
+                    .add(name.tensor, stack, name.is_routed, rows, columns);
             }
         }
         if self.cancel.load(Ordering::Relaxed) {
@@ -87,11 +101,45 @@ pub fn collect(
             Err(DecodeError::Cancelled) => return Err(QualityError::Interrupted),
             other => other?,
         }
+        collector.end_chunk();
         evaluated += 1;
         progress(evaluated);
     }
-    let mut sums = std::mem::take(&mut *collector.sums());
+    let mut sums = std::mem::take(&mut *collector.sums()).whole;
     sums.chunks = evaluated as u32;
     sums.chunk_tokens = chunks.tokens as u32;
     Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_was_not_finished_counts_for_nothing() {
+        let collector = Collector::new(false, Arc::default());
+        let see = |tensor: &str, rows: &[f32]| {
+            let name = MatrixName {
+                tensor,
+                member: 0,
+                members: 1,
+                is_routed: false,
+            };
+            collector.inputs(&[name], rows, 2).unwrap();
+        };
+        see("blk.0.a.weight", &[1.0, 2.0, 3.0, 4.0]);
+        see("blk.1.a.weight", &[1.0, 1.0]);
+        collector.end_chunk();
+        see("blk.0.a.weight", &[1.0, 0.0]);
+        collector.end_chunk();
+        // Interrupted before it came to the second block.
+        see("blk.0.a.weight", &[100.0, 100.0]);
+        let matrix = collector.sums().whole.importance("");
+        let third = |sum: f32| sum / 3.0;
+        assert_eq!(
+            matrix.of("blk.0.a.weight").unwrap(),
+            [11.0, 20.0].map(third)
+        );
+        assert_eq!(matrix.of("blk.1.a.weight").unwrap(), [1.0, 1.0]);
+    }
 }

@@ -36,6 +36,13 @@ struct Sums {
     is_routed: bool,
 }
 
+impl Sums {
+    fn clear(&mut self) {
+        self.squares.fill(0.0);
+        self.counts.fill(0);
+    }
+}
+
 impl ActivationSums {
     /// Adds the squares of `rows`, `columns` elements each, for matrix `member` of the `members` of `tensor`,
     /// to some of which a router sends each token if it `is_routed`.
@@ -69,6 +76,24 @@ impl ActivationSums {
             for (sum, x) in squares.iter_mut().zip(row) {
                 *sum += f64::from(*x) * f64::from(*x);
             }
+        }
+    }
+
+    /// Adds these sums to `whole`, and begins anew.
+    pub fn move_into(&mut self, whole: &mut ActivationSums) {
+        for (name, sums) in &mut self.tensors {
+            let Some(into) = whole.tensors.get_mut(name) else {
+                whole.tensors.insert(name.clone(), sums.clone());
+                sums.clear();
+                continue;
+            };
+            for (into, square) in into.squares.iter_mut().zip(&sums.squares) {
+                *into += square;
+            }
+            for (into, count) in into.counts.iter_mut().zip(&sums.counts) {
+                *into += count;
+            }
+            sums.clear();
         }
     }
 

@@ -196,7 +196,8 @@ pub(super) fn words(report: &Report<'_>) -> super::words::Words {
 }
 
 /// What the columns are.
-const LEGEND: [&str; 4] = [
+const LEGEND: [&str; 5] = [
+    "bits: of the tensors, for each weight; header and tokenizer, which count in bytes, are left out",
     "KLD: mean Kullback-Leibler divergence from the reference's predictions, in nats a token",
     "p99: 99 % of the tokens diverge by less",
     "same top: share of tokens after which both predict the same token",

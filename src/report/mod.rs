@@ -32,6 +32,7 @@ use serde_json::Value;
 
 use crate::device::{Choice, DeviceProfile, HOST, L4tRelease, PowerMode};
 use crate::foreign;
+pub use crate::units::nats;
 
 /// A count with a unit prefix and three figures: `596 M`, `8.03 B`.
 pub fn count(n: u64) -> String {
@@ -59,18 +60,6 @@ pub fn rate(value: f64) -> String {
         format!("{value:.1}")
     } else {
         format!("{value:.0}")
-    }
-}
-
-/// A divergence in nats with two figures, and at most four decimals: `0.031`, `0.0049`, `1.2`.
-pub fn nats(value: f64) -> String {
-    match value {
-        v if v <= 0.0 => "0".to_owned(),
-        v if v < 5e-5 => "<0.0001".to_owned(),
-        v => {
-            let decimals = (1.0 - v.log10().floor()).clamp(1.0, 4.0) as usize;
-            format!("{v:.decimals$}")
-        }
     }
 }
 

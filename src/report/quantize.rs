@@ -169,6 +169,11 @@ pub fn document(report: &Report<'_>) -> Value {
             "bytes": row.bytes,
             "reason": reason(row.reason),
         });
+        if let (Some(Value::Object(choice)), Some(tensor)) =
+            (chosen(report, row), tensor.as_object_mut())
+        {
+            tensor.extend(choice);
+        }
         if let (Some(tally), Some(tensor)) = (row.tally, tensor.as_object_mut()) {
             let of = &tally.deviation;
             tensor.insert("relative_rms_error".into(), json!(of.relative()));
@@ -217,6 +222,19 @@ fn mixed(report: &Report<'_>) -> Option<Value> {
 
 #[cfg(not(feature = "decode"))]
 fn mixed(_: &Report<'_>) -> Option<Value> {
+    None
+}
+
+/// Why a search gave a tensor its type.
+#[cfg(feature = "decode")]
+fn chosen(report: &Report<'_>, row: &TensorRow<'_>) -> Option<Value> {
+    let mix = report.mix.as_ref();
+    let mix = mix.filter(|_| row.reason == Reason::Override);
+    mix.and_then(|mix| mix::choice(mix, row.name))
+}
+
+#[cfg(not(feature = "decode"))]
+fn chosen(_: &Report<'_>, _: &TensorRow<'_>) -> Option<Value> {
     None
 }
 

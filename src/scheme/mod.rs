@@ -17,7 +17,9 @@ pub use compressed::{StoredWeight, SymmetricOnly, stored_types, symmetric_only};
 pub use overrides::{Overrides, TypeOverride};
 pub use rules::{Rules, quantizer_order};
 pub use table::{Container, Groups, QuantMix, SCHEMES, Scheme, ZEROS_IN_WORD};
-pub use type_list::{TYPE_LIST, TypeList, TypeListError, check_types, parse_types, type_list};
+pub use type_list::{
+    ListedTypes, TYPE_LIST, TypeList, TypeListError, check_types, parse_types, type_list,
+};
 
 /// Why a tensor gets its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,16 +5,39 @@
 use std::collections::BTreeMap;
 
 use super::rules::may_quantize;
+use super::{Scheme, of_types};
 use crate::dtype::Dtype;
 use crate::model::{ModelSpec, Tensor};
+use crate::units::Bytes;
 
 /// Types by the names of tensors, from a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TypeList {
     /// The file, as it was named.
     pub file: String,
+    /// What it says.
+    pub listed: ListedTypes,
+    /// Bytes that its importance matrix adds to a file's metadata.
+    pub imatrix_bytes: Bytes,
+}
+
+/// What a list says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListedTypes {
     /// The type of each tensor that it names.
     pub types: BTreeMap<String, Dtype>,
+    /// The importance matrix that the file was made with, as a path from the list's folder.
+    pub imatrix: Option<String>,
+    /// The id of the scheme that the file is named by, where that does not follow from the types.
+    pub scheme: Option<&'static str>,
+}
+
+impl ListedTypes {
+    /// The scheme that names a GGUF of `model` with these types.
+    pub fn scheme(&self, model: &ModelSpec) -> &'static Scheme {
+        let stated = self.scheme.and_then(Scheme::get);
+        stated.unwrap_or_else(|| of_types(model, &self.types))
+    }
 }
 
 /// Text that is no list of types, or not one for this model.
@@ -48,14 +71,23 @@ pub enum TypeListError {
     Empty,
 }
 
-/// The types of a list. Lines that are empty or begin with `#` are passed over.
+/// What stands before the importance matrix and before the scheme. Other readers of lists take these lines for comments.
+const IMATRIX: &str = "# imatrix=";
+const SCHEME: &str = "# scheme=";
+
+/// Reads a list. Empty lines are passed over, and so are other lines that begin with `#`.
 ///
 /// # Errors
 /// [`TypeListError`], with the line.
-pub fn parse_types(text: &str) -> Result<BTreeMap<String, Dtype>, TypeListError> {
-    let mut types = BTreeMap::new();
+pub fn parse_types(text: &str) -> Result<ListedTypes, TypeListError> {
+    let mut listed = ListedTypes::default();
     for (index, written) in text.lines().enumerate() {
         let (line, written) = (index + 1, written.trim());
+        if let Some(path) = written.strip_prefix(IMATRIX) {
+            listed.imatrix = Some(path.to_owned());
+        } else if let Some(id) = written.strip_prefix(SCHEME) {
+            listed.scheme = Scheme::get(id).map(|scheme| scheme.id);
+        }
         if written.is_empty() || written.starts_with('#') {
             continue;
         }
@@ -70,14 +102,14 @@ pub fn parse_types(text: &str) -> Result<BTreeMap<String, Dtype>, TypeListError>
         let Some(dtype) = Dtype::from_name(&text) else {
             return Err(TypeListError::Type { line, text });
         };
-        if types.insert(name.clone(), dtype).is_some() {
+        if listed.types.insert(name.clone(), dtype).is_some() {
             return Err(TypeListError::Twice { line, name });
         }
     }
-    if types.is_empty() {
+    if listed.types.is_empty() {
         return Err(TypeListError::Empty);
     }
-    Ok(types)
+    Ok(listed)
 }
 
 /// Checks that every type of the list is one for a tensor of `model`, and that no tensor is left out that is quantized.
@@ -123,14 +155,18 @@ pub fn check_types(
 /// The first line of a list that this program wrote.
 pub const TYPE_LIST: &str = "# types of tensors, by orinplan";
 
-/// The list of `types`, under lines of comment.
-pub fn type_list(types: &BTreeMap<String, Dtype>, comment: &str) -> String {
+/// The text of a list, under lines of comment.
+pub fn type_list(listed: &ListedTypes, comment: &str) -> String {
     let first = std::iter::once(format!("{TYPE_LIST}\n"));
     let comment = first.chain(comment.lines().map(|line| format!("# {line}\n")));
-    let lines = types
-        .iter()
-        .map(|(name, dtype)| format!("{name}={}\n", dtype.name().to_lowercase()));
-    comment.chain(lines).collect()
+    // A path with a line break would end in a line of another meaning.
+    let imatrix = listed.imatrix.iter().filter(|path| !path.contains('\n'));
+    let imatrix = imatrix.map(|path| format!("{IMATRIX}{path}\n"));
+    let scheme = listed.scheme.iter();
+    let scheme = scheme.map(|id| format!("{SCHEME}{id}\n"));
+    let types = listed.types.iter();
+    let lines = types.map(|(name, dtype)| format!("{name}={}\n", dtype.name().to_lowercase()));
+    comment.chain(imatrix).chain(scheme).chain(lines).collect()
 }
 
 #[cfg(test)]
@@ -143,12 +179,24 @@ mod tests {
             ("blk.0.attn_v.weight".to_owned(), Dtype::Q6_K),
             ("output.weight".to_owned(), Dtype::IQ4_NL),
         ]);
-        let text = type_list(&types, "of a model\nfor 1 GiB");
+        let mut listed = ListedTypes {
+            types,
+            ..ListedTypes::default()
+        };
+        let text = type_list(&listed, "of a model\nfor 1 GiB");
         assert!(
             text.starts_with("# types of tensors, by orinplan\n# of a model\n# for 1 GiB\nblk.0.attn_v.weight=q6_k\n"),
             "{text}"
         );
-        assert_eq!(parse_types(&text).unwrap(), types);
+        assert_eq!(parse_types(&text).unwrap(), listed);
+        listed.imatrix = Some("a b.gguf".to_owned());
+        listed.scheme = Some("q3_k_m");
+        let text = type_list(&listed, "of a model");
+        assert!(
+            text.contains("\n# imatrix=a b.gguf\n# scheme=q3_k_m\nblk"),
+            "{text}"
+        );
+        assert_eq!(parse_types(&text).unwrap(), listed);
     }
 
     #[test]

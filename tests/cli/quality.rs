@@ -16,6 +16,11 @@ fn kld(document: &Json, scheme: &str) -> f64 {
     plan(document, scheme)["quality"]["kld"].as_f64().unwrap()
 }
 
+/// A report without its line breaks.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn rate(plan: &Json) -> f64 {
     let rates = &plan["decode"]["tokens_per_second"];
     rates["expected"].as_f64().unwrap()
@@ -231,7 +236,7 @@ fn a_comparison_of_this_model_stands_for_what_it_measured_and_moves_the_rest() {
     assert_ne!(fit["recommended"], before["recommended"]);
 }
 
-/// Keys and values may have types of their own; a cache that was not measured is judged with one of 16 bits.
+/// Keys and values may have types of their own; what a cache costs that was not measured is added to what was.
 #[test]
 fn a_comparison_stands_for_the_cache_that_it_was_measured_with() {
     let directory = tempfile::tempdir().unwrap();
@@ -259,7 +264,81 @@ fn a_comparison_stands_for_the_cache_that_it_was_measured_with() {
     assert_eq!(with(""), 0.02);
     assert_eq!(with("--kv-type q4_0"), 0.05);
     assert_eq!(with("--kv-type q4_0 --kv-type-k q8_0"), 0.03);
-    assert_eq!(with("--kv-type-k q5_0"), 0.02);
+    let expected = with("--kv-type-k q5_0");
+    assert!(0.02 < expected && expected < 0.05, "{expected}");
+}
+
+/// The price of a cache counts in every format, expected or measured.
+#[test]
+fn a_quantized_cache_costs_every_format_something() {
+    let plain = json(0, &format!("fit {QWEN}"));
+    let cached = json(0, &format!("fit {QWEN} --kv-type q4_0"));
+    let cost = |scheme: &str| kld(&cached, scheme) - kld(&plain, scheme);
+    assert!((0.02..0.3).contains(&cost("bf16")), "{}", cost("bf16"));
+    assert!((cost("q4_k_m") / cost("bf16") - 1.0).abs() < 1e-3);
+    let notes = plan(&cached, "bf16")["notes"].to_string();
+    assert!(notes.contains("nats for the q4_0 cache"), "{notes}");
+    let text = says(
+        0,
+        &format!("fit {QWEN} --kv-type q4_0 --scheme bf16 --explain"),
+    );
+    assert!(
+        unwrapped(&text).contains("measurements of a Q4_0 cache"),
+        "{text}"
+    );
+    let eight = json(0, &format!("fit {QWEN} --kv-type q8_0"));
+    assert!(kld(&eight, "bf16") < 0.1 * kld(&cached, "bf16"));
+    let unknown = json(0, &format!("fit {QWEN} --kv-type iq4_nl"));
+    let notes = plan(&unknown, "bf16")["notes"].to_string();
+    assert!(notes.contains("nobody measured"), "{notes}");
+    assert!(
+        !plan(&plain, "bf16")["notes"]
+            .to_string()
+            .contains("cache_loss")
+    );
+
+    // Measured with one format, it counts in the others, and moves the advice.
+    let directory = tempfile::tempdir().unwrap();
+    let mut original = candidate("BF16", 1, 0.0123);
+    original["kv_type"] = "q4_0".into();
+    let path = written(directory.path(), &compared(document!([original])));
+    let with = |words: &str| {
+        let words = format!("fit {QWEN} {words} --format json --quality");
+        crate::schema::document(&run_with(&words, &[&path]).out)
+    };
+    let fit = with("--kv-type q4_0");
+    assert_eq!(kld(&fit, "bf16"), 0.0123);
+    assert!((kld(&fit, "q8_0") - 0.0123 - kld(&plain, "q8_0")).abs() < 1e-5);
+    let advised = with("--budget 1500MiB --context 16384 --scheme q4_k_m");
+    let advice = advised["advice"].to_string();
+    assert!(
+        advice.contains("a smaller KV cache (0.012 nats further)"),
+        "{advice}"
+    );
+    let notes = advised["plans"][0]["notes"].to_string();
+    assert!(!notes.contains("quality_unused"), "{notes}");
+}
+
+/// Its blocks have other types than the format that it states: what was measured of that says nothing of it.
+#[test]
+fn a_stored_mix_goes_by_no_format_s_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mixed.header.gguf");
+    let mut bytes = fs::read("fixtures/qwen3-0.6b-Q4_K_M.header.gguf").unwrap();
+    let key = b"general.file_type";
+    let at = bytes.windows(key.len()).position(|part| part == key);
+    // Behind the key are the type of its value and the value: 18 is Q6_K, which only some tensors have.
+    let value = at.unwrap() + key.len() + 4;
+    bytes[value..value + 4].copy_from_slice(&18_u32.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    let fit = crate::schema::document(&run_with("fit --format json", &[&path]).out);
+    assert_eq!(fit["recommended"], "mix");
+    assert_eq!(fit["plans"][0]["quality"], Json::Null);
+    let text = run_with("fit --explain", &[&path]).out;
+    assert!(
+        unwrapped(&text).contains("measures that of a mix of types"),
+        "{text}"
+    );
 }
 
 /// Not set aside in silence: the user asked for it to count.
@@ -327,7 +406,12 @@ fn a_file_that_is_none_of_this_model_is_refused() {
     other["model"]["parameters"] = 7.into();
     refused(
         &other,
-        &["7 weights", "596049920 weights", "orinplan compare"],
+        &[
+            "7 weights",
+            "596049920 weights",
+            "orinplan compare",
+            "--save-sensitivity",
+        ],
     );
     refused(
         &document!({"schema": "orinplan.fit/1"}),

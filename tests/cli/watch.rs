@@ -73,7 +73,11 @@ fn the_memory_that_a_server_takes_is_shown_beside_the_plan() {
     // 1.34 GiB are planned, as the README says.
     let run = watched(1024);
     assert_eq!(run.code, 0, "{}", run.out);
-    assert!(run.out.starts_with("FITS as Q5_K_M: 1.34 GiB"), "{}", run.out);
+    assert!(
+        run.out.starts_with("FITS as Q5_K_M: 1.34 GiB"),
+        "{}",
+        run.out
+    );
     for said in [
         ": 1.00 GiB since the start, 1.34 GiB planned",
         ": 0 B since the start, 1.34 GiB planned",

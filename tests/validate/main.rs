@@ -11,6 +11,7 @@ mod calibrated;
 mod decode;
 mod learning;
 mod misbehaving;
+mod mixes;
 mod pages;
 mod quality;
 mod reasons;

@@ -14,12 +14,12 @@ use crate::schema::page;
 use crate::support::{Run, assert_error, document, run_in};
 
 /// A folder with a model called `model.gguf`, whose vocabulary is the printable characters of ASCII, and a text.
-fn folder(architecture: &str) -> TempDir {
+pub(crate) fn folder(architecture: &str) -> TempDir {
     folder_with(architecture, |_, _| {})
 }
 
 /// A folder with a model of rows that are whole super-blocks, where `change` is to widen it.
-fn folder_with(
+pub(crate) fn folder_with(
     architecture: &str,
     change: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, Vec<u64>)>),
 ) -> TempDir {
@@ -53,7 +53,7 @@ fn folder_with(
     folder
 }
 
-fn orinplan(folder: &TempDir, words: &[&str]) -> Run {
+pub(crate) fn orinplan(folder: &TempDir, words: &[&str]) -> Run {
     let at = |word: &&str| {
         let is_file = [".gguf", ".txt", ".keep", ".types", ".json"]
             .iter()
@@ -69,7 +69,7 @@ fn orinplan(folder: &TempDir, words: &[&str]) -> Run {
 }
 
 #[track_caller]
-fn succeeds(folder: &TempDir, words: &[&str]) -> String {
+pub(crate) fn succeeds(folder: &TempDir, words: &[&str]) -> String {
     let run = orinplan(folder, words);
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
     run.out
@@ -534,7 +534,7 @@ fn a_mix_has_the_size_asked_for_and_is_the_same_again() {
 }
 
 /// Most rows have 256 weights, which every format divides.
-fn wide_folder() -> TempDir {
+pub(crate) fn wide_folder() -> TempDir {
     folder_with("qwen3", |metadata, tensors| {
         for (key, value) in metadata {
             if key.ends_with(".embedding_length") {

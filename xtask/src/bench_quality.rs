@@ -58,6 +58,7 @@ fn one(model: &str, text: &Text, folder: Option<&Path>) -> anyhow::Result<()> {
         chunk_tokens: 512,
         allow_requantize: false,
         rules: Rules::default(),
+        imatrix_name: "orinplan".to_owned(),
         cancel: Arc::new(AtomicBool::new(false)),
     };
     let path = std::env::temp_dir().join(format!("orinplan-bench-{}", std::process::id()));

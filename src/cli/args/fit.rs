@@ -26,11 +26,12 @@ pub(in crate::cli) struct FitArgs {
     pub board: BoardArgs,
     #[command(flatten)]
     pub workload: WorkloadArgs,
-    /// Plan a GGUF whose tensors have the types of a list from `quantize --save-types`: one `tensor=type` a line
+    /// Plan a GGUF whose tensors have the types of a list from `quantize --save-types`: one `tensor=type` a line. The
+    /// importance matrix that the list names must be where it was
     #[arg(long, value_name = "FILE", conflicts_with = "scheme", help_heading = CHOICE)]
     pub types: Option<PathBuf>,
-    /// Measured quality of this model, from `orinplan compare --format json` [default: estimated from measurements of
-    /// other models]
+    /// Measured quality of this model: what `orinplan compare --format json` printed, or `orinplan quantize
+    /// --save-sensitivity` wrote [default: estimated from measurements of other models]
     #[arg(long, value_name = "FILE", help_heading = CHOICE)]
     pub quality: Option<PathBuf>,
     /// With --parallel auto: the longest time between two tokens of a sequence, such as 80ms

@@ -344,10 +344,12 @@ pub(super) struct QuantizeArgs {
     /// Make the smallest file with at most this mean KL divergence from the original, such as 0.05
     #[arg(long, value_name = "NATS", value_parser = parse_nats, conflicts_with_all = ["target_size", "target_bpw", "fit"])]
     pub max_kld: Option<f64>,
-    /// Take the types from a list that --save-types wrote: one `tensor=type` a line
+    /// Take the types from a list that --save-types wrote, one `tensor=type` a line, and the importance matrix that it
+    /// names (--imatrix names another): the same file again
     #[arg(long, value_name = "FILE", conflicts_with_all = ["target_size", "target_bpw", "fit", "max_kld"].iter().chain(&OF_SEARCH))]
     pub types: Option<PathBuf>,
-    /// Write the chosen types to this file, for --types here and in `fit`
+    /// Write the chosen types to this file, for --types here and in `fit`, and the importance matrix beside it, as
+    /// FILE.imatrix.gguf, unless --imatrix gives one
     #[arg(long, value_name = "FILE")]
     pub save_types: Option<PathBuf>,
     /// Write the expected cost of each type of each tensor to this file (JSON), for `fit --quality`
@@ -358,27 +360,27 @@ pub(super) struct QuantizeArgs {
     /// The file (or directory) to write
     #[arg(long, value_name = "PATH", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
-    /// Continue an earlier run from a server; --overwrite starts over instead
+    /// Continue an earlier run from a server; --overwrite starts over instead. A search for types always continues
     #[arg(long, conflicts_with = "dry_run")]
     pub resume: bool,
-    /// Also keep the source in the Hugging Face cache
-    #[arg(long, conflicts_with = "dry_run")]
+    /// Also keep the source in the Hugging Face cache; for a model on a server. A search for types always does
+    #[arg(long, conflicts_with_all = ["dry_run", "target_size", "target_bpw", "fit", "max_kld"])]
     pub keep_source: bool,
     /// Importance matrix of llama.cpp's `imatrix`, in either form
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,
     /// Type of tensors whose name matches the pattern, such as attn_v=q8_0 (repeatable; the first
     /// that matches counts)
-    #[arg(long, value_name = "REGEX=TYPE", value_parser = parse_type_override)]
+    #[arg(long, value_name = "REGEX=TYPE", value_parser = parse_type_override, conflicts_with_all = MIXED)]
     pub tensor_type: Vec<TypeOverride>,
     /// Type of the token embedding
-    #[arg(long, value_name = "TYPE", value_parser = known::encoded_type(), hide_possible_values = true)]
+    #[arg(long, value_name = "TYPE", value_parser = known::encoded_type(), hide_possible_values = true, conflicts_with_all = MIXED)]
     pub token_embedding_type: Option<Dtype>,
     /// Type of the output matrix, and of a tied embedding
-    #[arg(long, value_name = "TYPE", value_parser = known::encoded_type(), hide_possible_values = true)]
+    #[arg(long, value_name = "TYPE", value_parser = known::encoded_type(), hide_possible_values = true, conflicts_with_all = MIXED)]
     pub output_tensor_type: Option<Dtype>,
     /// One type for all tensors that are quantized, without the format's mix
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = MIXED)]
     pub pure: bool,
     /// Allow quantizing tensors that are already quantized, at a further loss
     #[arg(long)]

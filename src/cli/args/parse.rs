@@ -128,7 +128,7 @@ pub(super) fn parse_bits(text: &str) -> Result<f64, String> {
 pub(super) fn parse_nats(text: &str) -> Result<f64, String> {
     let nats = text.parse::<f64>().ok();
     let nats = nats.filter(|nats| (1e-6..=10.0).contains(nats));
-    nats.ok_or_else(|| "write a divergence in nats, such as 0.05".to_owned())
+    nats.ok_or_else(|| "a divergence is from 0.000001 to 10 nats, such as 0.05".to_owned())
 }
 
 pub(super) fn parse_rate(text: &str) -> Result<f64, String> {

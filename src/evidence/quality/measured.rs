@@ -18,8 +18,7 @@ const COMPARE: &str = "orinplan.compare/1";
 const SENSITIVITY: &str = "orinplan.sensitivity/1";
 
 /// The way out of every error.
-const WAY_OUT: &str =
-    "give a file that `orinplan compare MODEL CANDIDATE.. --format json` printed for this model";
+const WAY_OUT: &str = "give what `orinplan compare MODEL CANDIDATE.. --format json` printed for this model, or `orinplan quantize MODEL --save-sensitivity` wrote";
 
 /// Why a file of quality cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +82,8 @@ struct Text {
     scored_tokens: u64,
 }
 
-/// The cache that a format is judged with where none of the planned types was measured.
-const PLAIN_CACHE: [Dtype; 2] = [Dtype::F16; 2];
+/// The cache that a format is judged with where none of the planned types was measured; what another costs is added.
+pub const PLAIN_CACHE: [Dtype; 2] = [Dtype::F16; 2];
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 struct Compared {
@@ -101,6 +100,20 @@ impl Compared {
     /// The types of cached keys and values, where they are stated.
     fn kv_types(&self) -> [Option<&String>; 2] {
         [&self.kv_type_k, &self.kv_type_v].map(|own| own.as_ref().or(self.kv_type.as_ref()))
+    }
+
+    /// The types of cached keys and values.
+    fn dtypes(&self) -> Option<[Dtype; 2]> {
+        let [k, v] = self.kv_types();
+        Some([Dtype::from_name(k?)?, Dtype::from_name(v?)?])
+    }
+
+    /// Whether its weights have 16 bits or more: then all that it lost is the cache's.
+    fn is_wide(&self) -> bool {
+        let names = [Dtype::BF16, Dtype::F16, Dtype::F32].map(Dtype::name);
+        names
+            .iter()
+            .any(|name| self.format.eq_ignore_ascii_case(name))
     }
 
     /// The format with its cache: `Q4_K_M with a cache of q8_0`.
@@ -239,7 +252,39 @@ impl MeasuredQuality {
         })
     }
 
-    /// The divergence of a planned file of `model`, if it was measured or follows from what was.
+    /// What a cache of other types cost, where the same format was measured without it, or it is the original's own.
+    pub(super) fn caches(&self) -> Vec<([Dtype; 2], Quality)> {
+        let Content::Compared(candidates) = &self.content else {
+            return Vec::new();
+        };
+        let of = |candidate: &Compared| {
+            let kv_types = candidate.dtypes().filter(|types| *types != PLAIN_CACHE)?;
+            let is_plain = |c: &&Compared| {
+                c.format.eq_ignore_ascii_case(&candidate.format)
+                    && c.bytes == candidate.bytes
+                    && c.cached(PLAIN_CACHE)
+            };
+            let plain = candidates.iter().find(is_plain);
+            let (before, error) = match plain {
+                Some(plain) => (plain.kld.mean, plain.kld.standard_error),
+                None if candidate.is_wide() => (0.0, 0.0),
+                None => return None,
+            };
+            let kld = (candidate.kld.mean - before).max(0.0);
+            let error = EIGHT_OF_TEN * candidate.kld.standard_error.hypot(error);
+            let cost = Quality {
+                kld,
+                low: (kld - error).max(0.0),
+                high: kld + error,
+                basis: Basis::Measured(self.experiment.clone()),
+            };
+            Some((kv_types, cost))
+        };
+        candidates.iter().filter_map(of).collect()
+    }
+
+    /// The divergence of a planned file of `model` with a cache of the planned types, if it was measured or follows from
+    /// what was.
     pub fn of(&self, model: &ModelSpec, planned: PlannedFile<'_>) -> Option<Quality> {
         match &self.content {
             Content::Compared(candidates) => {
@@ -247,11 +292,8 @@ impl MeasuredQuality {
                 let is_same = |c: &&Compared| {
                     c.format.eq_ignore_ascii_case(planned.format) || c.bytes == planned.bytes.0
                 };
-                let with_cache = |kv_types: [Dtype; 2]| {
-                    let mut same = candidates.iter().filter(is_same);
-                    same.find(|c| c.cached(kv_types))
-                };
-                let found = with_cache(planned.kv_types).or_else(|| with_cache(PLAIN_CACHE))?;
+                let mut same = candidates.iter().filter(is_same);
+                let found = same.find(|c| c.cached(planned.kv_types))?;
                 let kld = found.kld.mean;
                 let error = EIGHT_OF_TEN * found.kld.standard_error;
                 Some(Quality {
@@ -265,6 +307,9 @@ impl MeasuredQuality {
                 tensors,
                 relative_uncertainty,
             } => {
+                if planned.kv_types != PLAIN_CACHE {
+                    return None;
+                }
                 let of_tensor = |(name, dtype): (&str, &Dtype)| {
                     if dtype.is_quantized() {
                         tensors.get(name)?.get(dtype.name()).copied()

@@ -3,12 +3,14 @@
 //! In: the measurements of `profiles/quality.csv`, part of the program, or a file that measured the very model. Out: a
 //! [`Quality`] for a format. Must not: read files or weigh quality against anything else.
 
+mod cache;
 mod effects;
 mod measured;
 mod prior;
 mod table;
 
-pub use measured::{MeasuredQuality, PlannedFile, QualityFileError};
+pub use cache::CacheCosts;
+pub use measured::{MeasuredQuality, PLAIN_CACHE, PlannedFile, QualityFileError};
 pub use prior::{Asked, Prior, prior};
 pub use table::{QUALITY, QualityRow, parse, rows};
 

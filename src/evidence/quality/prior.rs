@@ -20,6 +20,7 @@ use std::sync::LazyLock;
 use super::effects::{Effects, Observation, sums};
 use super::{Basis, EIGHT_OF_TEN, PriorEvidence, Quality, QualityRow, rows};
 use crate::evidence::csv::Grade;
+use crate::model::ModelSpec;
 
 /// The model whose quality is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,17 @@ pub struct Asked<'a> {
     pub architecture: &'a str,
     /// Its number of weights.
     pub parameters: u64,
+}
+
+impl<'a> Asked<'a> {
+    /// Of a model.
+    pub fn of(model: &'a ModelSpec) -> Asked<'a> {
+        Asked {
+            model: &model.name,
+            architecture: &model.architecture,
+            parameters: model.parameters,
+        }
+    }
 }
 
 /// The fit to a table of measurements.
@@ -59,7 +71,10 @@ const OWN_WEIGHT: f64 = 20.0;
 
 /// The fit to the built-in measurements.
 pub fn prior() -> &'static Prior {
-    static PRIOR: LazyLock<Prior> = LazyLock::new(|| Prior::fit(rows().iter()));
+    static PRIOR: LazyLock<Prior> = LazyLock::new(|| {
+        let of_formats = rows().iter().filter(|row| row.cache().is_none());
+        Prior::fit(of_formats)
+    });
     &PRIOR
 }
 
@@ -150,13 +165,13 @@ fn groups(rows: &[&'static QualityRow], key: impl Fn(&QualityRow) -> &str) -> Ve
 }
 
 /// The weight of a series in the prediction for a model, beside one for the mean of all series.
-fn similarity(row: &QualityRow, asked: Asked<'_>) -> f64 {
+pub(super) fn similarity(row: &QualityRow, asked: Asked<'_>) -> f64 {
     let share = (-distance(row, asked)).exp();
     (share / (1.0 - share)).min(MOST_SIMILAR)
 }
 
 /// How different the model of a row is from the one asked for.
-fn distance(row: &QualityRow, asked: Asked<'_>) -> f64 {
+pub(super) fn distance(row: &QualityRow, asked: Asked<'_>) -> f64 {
     let unlike = |differs: bool, distance: f64| if differs { distance } else { 0.0 };
     SIZE_DISTANCE * (size(row.parameters) - size(asked.parameters)).abs()
         + unlike(
@@ -192,12 +207,11 @@ mod tests {
     /// Each model is predicted by the fit to all others.
     #[test]
     fn the_range_holds_most_of_what_was_measured_of_models_left_out() {
-        let plain = rows()
-            .iter()
-            .filter(|row| row.grade != Grade::C && !row.is_weighted());
+        let of_formats = || rows().iter().filter(|row| row.cache().is_none());
+        let plain = of_formats().filter(|row| row.grade != Grade::C && !row.is_weighted());
         let (mut inside, mut all) = (0, 0);
         for row in plain {
-            let others = rows().iter().filter(|other| other.model != row.model);
+            let others = of_formats().filter(|other| other.model != row.model);
             let Some(expected) = Prior::fit(others).expect(asked(row), &row.format, &[]) else {
                 continue;
             };

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use crate::dtype::Dtype;
 use crate::evidence::csv::{self, CsvError, CsvLine, Grade};
 
 /// The text of `profiles/quality.csv`.
@@ -38,7 +39,7 @@ pub struct QualityRow {
     pub architecture: String,
     /// Its number of weights.
     pub parameters: u64,
-    /// A scheme's id.
+    /// A scheme's id; `kv_q8_0` for a cache of that type, all else alike.
     pub format: String,
     /// Bits of the file for each weight.
     pub bits_per_weight: Option<f64>,
@@ -67,6 +68,19 @@ pub struct QualityRow {
 }
 
 impl QualityRow {
+    /// The type of the keys and values that were cached, where it is the cache that was measured.
+    pub(super) fn cache(&self) -> Option<Dtype> {
+        Dtype::from_name(self.format.strip_prefix("kv_")?)
+    }
+
+    /// What was measured: `Q4_K_M`, `a Q4_0 cache`.
+    pub fn subject(&self) -> String {
+        match self.cache() {
+            Some(dtype) => format!("a {} cache", dtype.name()),
+            None => self.format.to_uppercase(),
+        }
+    }
+
     /// What was measured together, of one model by the same hand on the same text: the id without its number.
     pub(super) fn series(&self) -> &str {
         self.id
@@ -135,7 +149,8 @@ mod tests {
         let ids: BTreeSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         assert_eq!(ids.len(), rows.len(), "an id is there twice");
         for row in &rows {
-            assert!(Scheme::get(&row.format).is_some(), "{}", row.id);
+            let is_format = Scheme::get(&row.format).is_some() || row.cache().is_some();
+            assert!(is_format, "{}", row.id);
             let is_known = ["https://", "measured: "];
             let is_known = is_known.iter().any(|begin| row.source.starts_with(begin));
             assert!(is_known, "{}: {}", row.id, row.source);

@@ -5,6 +5,7 @@
 
 use super::{Cluster, Split, Times, Whole};
 use crate::device::DeviceProfile;
+use crate::evidence::quality::CacheCosts;
 use crate::model::ModelSpec;
 use crate::plan::advise::Lack;
 use crate::plan::change::{
@@ -61,6 +62,8 @@ pub struct Asked<'a> {
     pub plans: &'a [&'a Plan],
     /// What it is asked to do.
     pub workload: &'a Workload,
+    /// What a cache in other types costs.
+    pub cache_costs: &'a CacheCosts,
 }
 
 /// The most changes that are offered.
@@ -122,6 +125,7 @@ fn changes(cluster: &Cluster<'_>, asked: Asked<'_>) -> Vec<BoardsAdvice> {
         plan: asked.wanted,
         target: *target,
         workload: asked.workload.clone(),
+        cache_costs: asked.cache_costs,
     };
     // The others are about one board, or about programs on it.
     let is_of_all = |change: &PlanChange| {

@@ -13,6 +13,9 @@ const TRIALS: usize = 5;
 /// Bytes of the keys of an importance matrix, which published files of fixed recipes may be without.
 const MATRIX_KEYS: Bytes = Bytes(1024);
 
+/// The recipe that people usually take.
+pub const USUAL: &str = "q4_k_m";
+
 /// What a mix is made for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
@@ -171,14 +174,36 @@ impl Session<'_> {
                 found = Some((scheme, bytes));
             }
         }
-        let Some((scheme, bytes)) = found else {
+        let of = |(scheme, bytes)| self.measured(scheme, bytes, tell);
+        found.map(of).transpose()
+    }
+
+    /// Plain Q4_K_M, which people usually take, at its own size, measured.
+    ///
+    /// # Errors
+    /// As [`Session::evaluate`].
+    pub fn usual(
+        &self,
+        tell: &mut (dyn FnMut(Stage<'_>) + Send),
+    ) -> Result<Option<Recipe>, QualityError> {
+        let Some(scheme) = Scheme::get(USUAL) else {
             return Ok(None);
         };
+        let bytes = self.size(&self.plain(scheme))?;
+        self.measured(scheme, bytes, tell).map(Some)
+    }
+
+    fn measured(
+        &self,
+        scheme: &'static Scheme,
+        bytes: Bytes,
+        tell: &mut (dyn FnMut(Stage<'_>) + Send),
+    ) -> Result<Recipe, QualityError> {
         let divergence = self.evaluate(scheme.name, &self.plain(scheme), tell)?;
-        Ok(Some(Recipe {
+        Ok(Recipe {
             scheme,
             bytes,
             divergence,
-        }))
+        })
     }
 }

@@ -4,6 +4,7 @@
 //! measures what errors in each block and in each kind of tensor cost, `sensitivity` turns that into the cost of an
 //! error in each tensor, `choose` spends the bytes, `goal` says how many. Nothing is evaluated once for each mix.
 
+mod choices;
 mod choose;
 mod goal;
 mod probe;
@@ -12,13 +13,14 @@ mod sensitivity;
 mod session;
 mod setup;
 
+pub use choices::{LargerType, MixKind, TensorChoice};
 pub use choose::{Option as TypeOption, choose};
-pub use goal::{Goal, Reached, Recipe};
+pub use goal::{Goal, Reached, Recipe, USUAL};
 pub use probe::{ProbeTokens, Probes, probe};
 pub use search::{
     CANDIDATES, CODEBOOKS, Mix, PROBE, Search, SearchStage, Sensitivities, TensorSensitivity,
     measure, measure_codebooks, mix,
 };
 pub use sensitivity::{Probed, sensitivities};
-pub use session::{MixKind, Resumed, Session, Stage};
+pub use session::{Resumed, Session, Stage};
 pub use setup::{Setup, SmallestFile};

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::super::{
 };
 use super::probe::{ProbeTokens, Probes};
 use super::search::{
-    CODEBOOKS, Mix, PROBE, Search, SearchStage, Sensitivities, measure, measure_codebooks, mix,
+    CODEBOOKS, Mix, Search, SearchStage, Sensitivities, measure, measure_codebooks, mix,
 };
 use super::setup::{FixedBytes, Setup, probing, weights};
 use crate::decode::{LoadOptions, Model, Observing, Tokenizer};
@@ -58,6 +59,8 @@ const CODEBOOK_BITS: f64 = 4.25;
 pub struct Resumed {
     /// The importance matrix that was made or given.
     pub importance: Option<Importance>,
+    /// Whether it was given: then nothing of the text went into it.
+    pub is_given: bool,
     /// Probes that were made.
     pub probes: Probes,
 }
@@ -97,6 +100,8 @@ pub struct Session<'a> {
     pub sensitivities: Sensitivities,
     /// Chunks that mixes are evaluated on.
     pub compared: usize,
+    /// Those of them that the types are chosen by too, since the text has too few.
+    pub reused: usize,
     predictions: LogProbs,
     fixed: FixedBytes,
     has_codebooks: bool,
@@ -123,6 +128,7 @@ impl<'a> Session<'a> {
             .text
             .chunks(&tokenizer, tokens, None, Beginning::Replaced)?;
         let amount = TextAmount::of(model);
+        let reused = amount.reused(chunks.chunks.len(), tokens, !resumed.is_given);
         let (collected, behind) = amount.split(chunks);
         let collector = Arc::new(Collector::new(true, Arc::clone(&setup.cancel)));
         let options = LoadOptions {
@@ -143,7 +149,7 @@ impl<'a> Session<'a> {
                     return Err(QualityError::Interrupted);
                 }
                 sums.dataset.clone_from(&setup.text.name);
-                let importance = sums.importance("orinplan");
+                let importance = sums.importance(&setup.imatrix_name);
                 tell(Stage::Importance(&importance, &sums));
                 importance
             }
@@ -187,6 +193,7 @@ impl<'a> Session<'a> {
             importance,
             sensitivities,
             compared: of,
+            reused,
             predictions: LogProbs::of(file, path)?,
             fixed,
             has_codebooks: false,
@@ -203,7 +210,7 @@ impl<'a> Session<'a> {
         size: Bytes,
         tell: &mut (dyn FnMut(Stage<'_>) + Send),
     ) -> Result<(), QualityError> {
-        if self.has_codebooks || size >= self.size_of_bits(CODEBOOK_BITS) {
+        if self.has_codebooks || !self.is_small(size) {
             return Ok(());
         }
         let Setup {
@@ -219,6 +226,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Whether a file of `size` may have types with codebooks.
+    pub(super) fn is_small(&self, size: Bytes) -> bool {
+        size < self.size_of_bits(CODEBOOK_BITS)
+    }
+
     /// Whether the types with codebooks are among the choices.
     pub fn has_codebooks(&self) -> bool {
         self.has_codebooks
@@ -227,36 +239,6 @@ impl<'a> Session<'a> {
     /// The name of the text.
     pub fn text_name(&self) -> &str {
         &self.setup.text.name
-    }
-
-    /// What `mix` gives to each kind of tensor, the kind first whose errors cost most at the same type.
-    pub fn kinds(&self, mix: &Mix) -> Vec<MixKind> {
-        let mut kinds: Vec<MixKind> = Vec::new();
-        for tensor in &self.sensitivities.tensors {
-            let Some(dtype) = mix.types.get(&tensor.name) else {
-                continue;
-            };
-            let option = |dtype: Dtype| tensor.options.iter().find(|option| option.dtype == dtype);
-            let (chosen, probed) = (option(*dtype), option(PROBE));
-            let name = tensor.role.gguf_name(None, "");
-            let name = name.trim_end_matches('.').to_owned();
-            let at = kinds.iter().position(|kind| kind.name == name);
-            let at = at.unwrap_or_else(|| {
-                kinds.push(MixKind {
-                    name,
-                    ..MixKind::default()
-                });
-                kinds.len() - 1
-            });
-            if let Some(kind) = kinds.get_mut(at) {
-                *kind.types.entry(*dtype).or_default() += 1;
-                kind.bytes += Bytes(chosen.map_or(0, |option| option.bytes));
-                kind.cost += chosen.map_or(0.0, |option| option.cost);
-                kind.probed += probed.map_or(0.0, |option| option.cost);
-            }
-        }
-        kinds.sort_by(|a, b| b.probed.total_cmp(&a.probed));
-        kinds
     }
 
     /// The size of a file whose tensors have `bits` for each weight.
@@ -281,7 +263,7 @@ impl<'a> Session<'a> {
     /// codebooks are in it where they were measured and the file is small.
     pub fn mix(&self, size: Bytes) -> Option<Mix> {
         let bytes = size.0.checked_sub(self.fixed.rest)?;
-        let is_small = size < self.size_of_bits(CODEBOOK_BITS);
+        let is_small = self.is_small(size);
         mix(&self.sensitivities, bytes, |dtype| {
             is_small || !CODEBOOKS.contains(&dtype)
         })
@@ -358,21 +340,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What a mix gives to the tensors of a kind.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MixKind {
-    /// The kind, by its tensors' name: `attn_v`.
-    pub name: String,
-    /// How many get each type.
-    pub types: BTreeMap<Dtype, usize>,
-    /// Their bytes.
-    pub bytes: Bytes,
-    /// The divergence that they are expected to add.
-    pub cost: f64,
-    /// The divergence that they would add in the type of probes.
-    pub probed: f64,
-}
-
 impl TextAmount {
     fn of(model: &ModelSpec) -> TextAmount {
         let multiplied = model.tensors.iter();
@@ -388,20 +355,45 @@ impl TextAmount {
             chunks: chunks.to_vec(),
             tokens: all.tokens,
         };
-        let count = all.chunks.len();
-        let first = self.collected.min(count);
-        let behind = first.min(count.saturating_sub(self.pieces.max(self.compared)));
-        let (first, behind) = (all.chunks.get(..first), all.chunks.get(behind..));
+        let (first, behind) = self.ranges(all.chunks.len());
+        let (first, behind) = (all.chunks.get(first), all.chunks.get(behind));
         (
             of(first.unwrap_or_default()),
             of(behind.unwrap_or_default()),
         )
     }
 
+    fn ranges(self, count: usize) -> (Range<usize>, Range<usize>) {
+        let first = self.collected.min(count);
+        let behind = first.min(count.saturating_sub(self.pieces.max(self.compared)));
+        (0..first, behind..count)
+    }
+
+    /// How many of the chunks that mixes are evaluated on choose types too, in a text of `count` chunks of `tokens`:
+    /// activations are collected from them, or probes score the same predictions.
+    fn reused(self, count: usize, tokens: usize, collects: bool) -> usize {
+        let (first, behind) = self.ranges(count);
+        let compared = count - self.compared.min(behind.len())..count;
+        // Probes score the second half of a piece at a chunk's beginning, comparisons that of the chunk.
+        let scores_both = PIECE_TOKENS > tokens / 2;
+        let probed: Vec<usize> = self.places(behind.len()).collect();
+        let is_reused = |chunk: &usize| {
+            let is_probed = probed.iter().any(|place| place + behind.start == *chunk);
+            collects && first.contains(chunk) || scores_both && is_probed
+        };
+        compared.filter(is_reused).count()
+    }
+
+    /// The places, among so many chunks, of those that pieces are cut from.
+    fn places(self, count: usize) -> impl Iterator<Item = usize> {
+        let step = (count / self.pieces).max(1);
+        (0..count).step_by(step).take(self.pieces)
+    }
+
     /// Pieces of `chunks`, spread over them, for probes.
     fn pieces(self, chunks: &Chunks) -> ProbeTokens {
-        let step = (chunks.chunks.len() / self.pieces).max(1);
-        let pieces = chunks.chunks.iter().step_by(step).take(self.pieces);
+        let places = self.places(chunks.chunks.len());
+        let pieces = places.filter_map(|place| chunks.chunks.get(place));
         let length = PIECE_TOKENS.min(chunks.tokens);
         let cut = |tokens: &Vec<u32>| tokens.iter().copied().take(length).collect();
         ProbeTokens {
@@ -417,5 +409,22 @@ impl TextAmount {
             chunks: chunks.chunks.get(first..).unwrap_or_default().to_vec(),
             tokens: chunks.tokens,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_that_choose_types_too_are_counted() {
+        // Sixteen chunks, then those that are held out.
+        assert_eq!(USUAL.reused(40, 512, true), 0);
+        assert_eq!(USUAL.reused(22, 512, true), 0);
+        assert_eq!(USUAL.reused(18, 512, true), 4);
+        assert_eq!(USUAL.reused(2, 512, true), 2);
+        assert_eq!(USUAL.reused(2, 512, false), 0);
+        // Probes score what is compared where chunks are as short as their pieces.
+        assert_eq!(USUAL.reused(2, 64, false), 2);
     }
 }

@@ -32,6 +32,8 @@ pub struct Setup<'a> {
     pub allow_requantize: bool,
     /// The version of llama.cpp's rules, for the fixed recipes to compare with.
     pub rules: Rules,
+    /// What an importance matrix that is made on the way is called in the metadata of files.
+    pub imatrix_name: String,
     /// Ends the search when it becomes true.
     pub cancel: Arc<AtomicBool>,
 }

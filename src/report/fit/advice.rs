@@ -6,7 +6,7 @@ use crate::plan::Workload;
 use crate::plan::advise::{Advice, Lack};
 use crate::plan::change::PlanChange;
 use crate::planner::GivenFlags;
-use crate::report::listed;
+use crate::report::{listed, nats};
 use crate::units::{Bytes, tokens};
 
 /// A piece of advice, in a sentence.
@@ -19,7 +19,7 @@ pub(in crate::report) fn advice_text(advice: &Advice, report: &Report<'_>) -> St
                 .map(|change| name(change, workload))
                 .collect();
             // A cache type is shown with the context that it holds.
-            let is_cache = |change: &PlanChange| matches!(change, PlanChange::KvType(_));
+            let is_cache = |change: &PlanChange| matches!(change, PlanChange::KvType { .. });
             let is_context = |change: &PlanChange| matches!(change, PlanChange::Context(_));
             let tells_context = changes.iter().any(is_cache) && !changes.iter().any(is_context);
             let context = PlanChange::Context(workload.context);
@@ -140,8 +140,11 @@ fn name(change: &PlanChange, workload: &Workload) -> String {
         PlanChange::Parallel(_) => "fewer sequences".to_owned(),
         PlanChange::TextOnly => "text only".to_owned(),
         PlanChange::NoDraft { freed } => format!("no draft (it takes {freed})"),
-        PlanChange::KvType(dtype) if dtype.is_quantized() => "a smaller KV cache".to_owned(),
-        PlanChange::KvType(_) => "another KV cache".to_owned(),
+        PlanChange::KvType { dtype, cost } if dtype.is_quantized() => match cost {
+            Some(cost) => format!("a smaller KV cache ({} nats further)", nats(cost.kld)),
+            None => "a smaller KV cache".to_owned(),
+        },
+        PlanChange::KvType { .. } => "another KV cache".to_owned(),
         PlanChange::Scheme(_) => "a smaller format".to_owned(),
         PlanChange::Context(_) => "less context".to_owned(),
     }
@@ -155,7 +158,7 @@ fn flag(change: &PlanChange, workload: &Workload, given: GivenFlags) -> Option<S
         PlanChange::Ubatch(tokens) => format!("--ubatch {tokens}"),
         PlanChange::Parallel(sequences) => format!("--parallel {sequences}"),
         PlanChange::TextOnly => "--text-only".to_owned(),
-        PlanChange::KvType(dtype) => {
+        PlanChange::KvType { dtype, .. } => {
             let dtype = dtype.name().to_lowercase();
             if workload.type_k == workload.type_v && !given.kv_type_of_each {
                 format!("--kv-type {dtype}")

@@ -6,6 +6,7 @@ use super::Report;
 use crate::evidence::quality::{Basis, Experiment, Quality};
 use crate::plan::{Plan, Prefer};
 use crate::report::{nats, rate};
+use crate::scheme::MIX;
 use crate::units::counted;
 
 /// `0.013-0.067`, or one figure where both ends print alike; `-` where nothing comparable was measured.
@@ -84,6 +85,12 @@ fn quality_change(taken: &Plan, next: &Plan) -> Option<String> {
 /// What is behind the quality of a plan, in one sentence; nothing where it is the original's.
 pub(super) fn evidence(plan: &Plan) -> Option<String> {
     let Some(quality) = &plan.quality else {
+        if plan.assignment.scheme == MIX {
+            return Some(
+                "quality unknown: `orinplan compare` measures that of a mix of types, for --quality"
+                    .to_owned(),
+            );
+        }
         let scheme = plan.assignment.scheme.to_uppercase();
         return Some(format!(
             "quality unknown: nobody has measured {scheme} on any model"
@@ -104,7 +111,7 @@ pub(super) fn evidence(plan: &Plan) -> Option<String> {
             let models = counted(prior.models, "model", "models");
             Some(format!(
                 "quality from {count} of {} on {models}, nearest: {} with {} nats",
-                near.format.to_uppercase(),
+                near.subject(),
                 near.model,
                 nats(near.kld),
             ))

@@ -1,10 +1,12 @@
 //! How the types of a mix were chosen, and what was measured.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::foreign::Foreign;
 use crate::model::ModelSpec;
-use crate::quality::mix::{MixKind, Session};
+use crate::quality::mix::{MixKind, Session, TensorChoice};
 use crate::quality::{Divergence, Text};
 use crate::report::compare::estimate;
 use crate::report::rounded;
@@ -22,16 +24,22 @@ pub struct MixReport {
     pub measured: Measured,
     /// A fixed recipe of no more bytes.
     pub plain: Option<Plain>,
+    /// Plain Q4_K_M at its own size, where that is not the fixed recipe.
+    pub usual: Option<Plain>,
     /// Whether the fixed recipe is what was written, since the mix is no better.
     pub is_plain: bool,
     /// The name of the text.
     pub text: String,
-    /// Chunks of it that both were evaluated on.
+    /// Chunks of it that all were evaluated on.
     pub chunks: usize,
+    /// Those of them that the types were chosen by too.
+    pub reused: usize,
     /// Tokens in each.
     pub chunk_tokens: u64,
     /// What each kind of tensor got.
     pub kinds: Vec<MixKind>,
+    /// Why each tensor has its type, by name.
+    pub choices: BTreeMap<String, TensorChoice>,
 }
 
 /// A file that was evaluated.
@@ -86,24 +94,31 @@ pub(super) fn text(mix: &MixReport, columns: Option<usize>) -> String {
         )
     };
     let chunks = counted(mix.chunks as u64, "chunk", "chunks");
+    let held_out = match mix.reused {
+        0 => "held out from the choice of types".to_owned(),
+        all if all == mix.chunks => {
+            "by which the types were chosen too, since the text has no others".to_owned()
+        }
+        some => format!("{some} of which the types were chosen by too, since the text has too few"),
+    };
     out.prose(&format!(
-            "measured on {chunks} of {} tokens of {}, held out from the choice of types, against the unquantized model:",
-            mix.chunk_tokens,
-            Foreign(&mix.text)
-        ));
+        "measured on {chunks} of {} tokens of {}, {held_out}, against the unquantized model:",
+        mix.chunk_tokens,
+        Foreign(&mix.text)
+    ));
     out.line(format_args!("  this mix: {}", shown(&mix.measured)));
-    if let Some(plain) = &mix.plain {
+    for plain in mix.plain.iter().chain(&mix.usual) {
         out.line(format_args!(
             "  {}: {}",
             plain.scheme,
             shown(&plain.measured)
         ));
-        if mix.is_plain {
-            out.prose(&format!(
-                "the mix is no better than {}, which was used instead",
-                plain.scheme
-            ));
-        }
+    }
+    if let Some(plain) = mix.plain.as_ref().filter(|_| mix.is_plain) {
+        out.prose(&format!(
+            "the mix is no better than {}, which was used instead",
+            plain.scheme
+        ));
     }
     out.finish()
 }
@@ -119,24 +134,46 @@ fn measured(measured: &Measured) -> Value {
     })
 }
 
+fn recipe(plain: &Plain) -> Value {
+    let mut document = measured(&plain.measured);
+    if let Some(pairs) = document.as_object_mut() {
+        pairs.insert("scheme".to_owned(), json!(plain.scheme));
+    }
+    document
+}
+
+/// Why the search gave a tensor its type; `None` where it did not.
+pub(super) fn choice(mix: &MixReport, name: &str) -> Option<Value> {
+    let choice = mix.choices.get(name).filter(|_| !mix.is_plain)?;
+    Some(json!({
+        "reason": "search",
+        "expected_kld": choice.cost,
+        "larger": choice.larger.map(|larger| json!({
+            "type": larger.dtype.name(),
+            "more_bytes": larger.bytes,
+            "less_kld": larger.saves,
+        })),
+    }))
+}
+
 /// The part of a document.
 pub(super) fn document(mix: &MixReport) -> Value {
     json!({
         "target_bytes": mix.size,
-        "text": {"name": mix.text, "chunks": mix.chunks, "chunk_tokens": mix.chunk_tokens},
+        "text": {
+            "name": mix.text,
+            "chunks": mix.chunks,
+            "held_out_chunks": mix.chunks - mix.reused,
+            "chunk_tokens": mix.chunk_tokens,
+        },
         "expected_kld": mix.expected,
         "measured": measured(&mix.measured),
-        "plain": mix.plain.as_ref().map(|plain| {
-            let mut document = measured(&plain.measured);
-            if let Some(pairs) = document.as_object_mut() {
-                pairs.insert("scheme".to_owned(), json!(plain.scheme));
-            }
-            document
-        }),
+        "plain": mix.plain.as_ref().map(recipe),
+        "usual": mix.usual.as_ref().map(recipe),
         "taken": if mix.is_plain { "plain" } else { "mix" },
         "kinds": mix.kinds.iter().map(|kind| json!({
             "name": kind.name,
-            "types": kind.types.iter().map(|(dtype, count)| (dtype.name(), *count)).collect::<std::collections::BTreeMap<_, _>>(),
+            "types": kind.types.iter().map(|(dtype, count)| (dtype.name(), *count)).collect::<BTreeMap<_, _>>(),
             "bytes": kind.bytes,
             "expected_kld": kind.cost,
             "expected_kld_q4_0": kind.probed,

@@ -377,6 +377,7 @@ fn mix(bench: &mut Bench, made: &Checkpoints, family: &str) -> anyhow::Result<St
     let list = fs::read_to_string(&types)?;
     let types = list
         .lines()
+        .filter(|line| !line.starts_with('#'))
         .filter_map(|line| Some(line.split_once('=')?.1));
     let types: Vec<&str> = types.collect::<BTreeSet<_>>().into_iter().collect();
     let logits = decoder::beside_llama(bench, &file, &[decoder::walk()], &[decoder::KERNELS])?;
