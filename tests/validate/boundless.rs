@@ -53,7 +53,8 @@ fn a_server_that_ignores_the_token_limit_is_stopped_and_rated() {
     let rate = found["measured"]["decode_tokens_per_second"]
         .as_f64()
         .unwrap();
-    assert!(rate > 1.0 && rate < 67.0, "{rate}");
+    // A token each 15 ms is 67 a second; on a busy machine some come late and the next at once.
+    assert!(rate > 1.0 && rate < 100.0, "{rate}");
     assert!(
         text.contains("ignores the limit of 8 tokens: it was stopped after 24"),
         "{text}"
