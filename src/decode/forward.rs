@@ -139,6 +139,7 @@ impl<X: Activations> Network<X> {
         } else {
             Some(Norm::load(weights, &forward, norm, None, hidden)?)
         };
+        // Where it is the last norm (LFM2), it was taken above: a tensor is loaded once.
         let norm = R::TokenEmbeddingNorm;
         let embedding_norm = Norm::load_if_there(weights, &forward, norm, None, hidden)?;
         let positions = rows_of(weights, R::Positions);

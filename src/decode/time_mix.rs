@@ -314,7 +314,11 @@ impl TokenShift {
     ) -> Result<X, DecodeError> {
         let width = x.width();
         let rows = x.into_host()?;
-        let before = rows_before(&rows, width, state.window.split_at_mut(width).1);
+        let last = state.window.get_mut(width..2 * width);
+        let last = last.ok_or_else(|| DecodeError::Hyperparameters {
+            what: format!("a channel mix has no state of {width} elements"),
+        })?;
+        let before = rows_before(&rows, width, last);
         X::from_host(pass.backend, mixed(&rows, &before, &self.shares), width)
     }
 }

@@ -145,7 +145,7 @@ pub(super) fn derive_notes(
     notes.extend(mode_note(target));
     notes.extend(runtime.learned.as_ref().map(|learned| Note::Learned {
         source: learned.source.clone(),
-        found: learned.phrases(),
+        found: learned.phrases(Some(&model.name)),
     }));
     if let Some(share) = &runtime.memory.pool_fraction {
         let total = target.device.total_memory.value.as_f64().max(1.0);

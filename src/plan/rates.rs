@@ -462,4 +462,26 @@ mod tests {
         let sum = shares.bandwidth + shares.arithmetic + shares.cache + shares.launch + shares.host;
         assert!((sum - 1.0).abs() < 1e-9);
     }
+
+    /// A model that ran itself moves by all that its runs are off, in formats with a range of their own as in others.
+    #[test]
+    fn a_run_moves_its_model_in_a_format_with_a_range_of_its_own() {
+        let profile = crate::runtime::find("llama.cpp").unwrap();
+        let gpu = ClockedGpu::sm87(8, Hertz(1.02e9), BytesPerSecond(102.4e9));
+        let small = operations(600);
+        assert_eq!(speed::main_format(&small, &profile.speed), Some("Q4_K"));
+        assert!(profile.speed.format_spread.contains_key("Q4_K"));
+        let predicted = 1.0 / speed::step_seconds(&small, 28, 1, &gpu, &profile.speed);
+        let mut runs = Runs::default();
+        runs.add(Run {
+            shares: speed::step_shares(&small, 28, 1, &gpu, &profile.speed),
+            decode: Pair::new(predicted, predicted / 1.4),
+            runtime: profile.id.clone(),
+            ..Run::example("0.6B", 10.0)
+        });
+        let learned = runs.learned(&profile, "orin-nano-8gb", "15W").unwrap();
+        let refined = learned.decode.unwrap().decoding(&profile.speed, "0.6B");
+        let after = 1.0 / speed::step_seconds(&small, 28, 1, &gpu, &refined);
+        assert!(after < predicted / 1.15, "{predicted} {after}");
+    }
 }

@@ -12,6 +12,7 @@ use crate::input;
 use crate::model::{self, ModelSpec, ServedAlone, Tensor, encoder_part, tokenizers};
 use crate::note::Note;
 use crate::plan::fit::Candidate;
+use crate::plan::projector;
 use crate::quantize;
 use crate::runtime::RuntimeProfile;
 use crate::scheme::{
@@ -126,7 +127,7 @@ pub(super) fn candidates(
             quality: quality.of(&assignment, file_bytes),
             assignment,
             file_bytes,
-            notes: not_stored(checkpoint, model, header, stored_container),
+            notes: not_stored(checkpoint, model, runtime, header, stored_container),
         });
     }
     let made = made.into_iter().map(|scheme| {
@@ -144,7 +145,7 @@ pub(super) fn candidates(
     };
     all.extend(made.chain(listed).map(|(assignment, is_16_bit)| {
         let container = assignment.container;
-        let mut notes = not_stored(checkpoint, model, header, container);
+        let mut notes = not_stored(checkpoint, model, runtime, header, container);
         let stored_id = quantized_gguf.then_some(&stored_id);
         let now = model.prequantized.as_ref().or(stored_id).cloned();
         notes.extend(
@@ -313,10 +314,11 @@ fn of_list(
 fn not_stored(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
+    runtime: &RuntimeProfile,
     header: &GgufHeader,
     container: Container,
 ) -> Vec<Note> {
-    let mut notes = unseen(checkpoint, model);
+    let mut notes = unseen(checkpoint, model, runtime);
     notes.extend(Note::of_unread(&checkpoint.unread));
     let is_whole = !checkpoint
         .files
@@ -341,7 +343,7 @@ fn lacks_vocabulary(checkpoint: &Checkpoint) -> bool {
 }
 
 /// Caveats about what a `config.json` without weights does not say.
-fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
+fn unseen(checkpoint: &Checkpoint, model: &ModelSpec, runtime: &RuntimeProfile) -> Vec<Note> {
     let RawConfig::HuggingFace(config) = &checkpoint.config else {
         return Vec::new();
     };
@@ -369,11 +371,12 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
         .get("architectures")
         .and_then(|classes| classes.get(0)?.as_str());
     let is_conditioned = class.is_some_and(|class| class.ends_with("ForConditionalGeneration"));
-    if unseen
+    let is_described = unseen
         .iter()
-        .any(|key| encoder_part(&model.config, key).is_some_and(|v| v.is_object()))
-        || is_conditioned && model.projector.is_none()
-    {
+        .any(|key| encoder_part(&model.config, key).is_some_and(|v| v.is_object()));
+    // Of an encoder that is not loaded nothing is missing.
+    let is_loaded = !projector::text_alone(model, runtime);
+    if is_loaded && (is_described || is_conditioned && model.projector.is_none()) {
         notes.push(Note::TowersUnseen {
             audio_alone: model.projector.is_some(),
         });

@@ -30,13 +30,16 @@ pub enum OpenError {
     },
     /// What is measured of models that write says nothing of it.
     #[error(
-        "{model}: is {what}: it has no tokens to measure or compare; `orinplan fit` plans it and prints the line that serves it, `orinplan quantize` makes its file, `orinplan validate` without --backend measures it"
+        "{model}: is {what}: it has no tokens to measure or compare; `orinplan fit` plans it and prints the line that serves it, `orinplan quantize` makes its file{}",
+        if *is_decoded { ", `orinplan validate` without --backend measures it" } else { "" }
     )]
     Retrieval {
         /// The checkpoint as the user named it.
         model: String,
         /// What it is, with its article.
         what: String,
+        /// Whether the decoder runs it.
+        is_decoded: bool,
     },
     /// No runtime would load it.
     #[error("{model}: {source}")]

@@ -26,7 +26,7 @@ pub(super) fn text(learned: &Learned) -> String {
         rates("prefill", &learned.prefill),
     ];
     let rates: Vec<String> = rates.into_iter().flatten().collect();
-    let times = learned.phrases();
+    let times = learned.phrases(None);
     let parts = [rates, times].into_iter().filter(|part| !part.is_empty());
     let parts: Vec<String> = parts.map(|part| part.join(", ")).collect();
     format!("{}; {}", parts.join("; "), learned.source)

@@ -158,8 +158,14 @@ pub(super) fn reached(efficiency: f64, longer: f64) -> f64 {
 }
 
 impl Learned {
-    /// What was learned, a phrase each: the parameters of decode steps, then prompts, then memory.
-    pub fn phrases(&self) -> Vec<String> {
+    /// What was learned, a phrase each: the parameters of decode steps, what is peculiar to `model`, prompts, memory.
+    pub fn phrases(&self, model: Option<&str>) -> Vec<String> {
+        let own = model.and_then(|model| {
+            let whole = self.decode.as_ref()?.whole(model);
+            let common = self.decode.as_ref()?.whole("");
+            let factor = whole / common;
+            ((factor - 1.0).abs() >= 0.005).then(|| format!("this model x {factor:.2}"))
+        });
         let decode = self.decode.iter().flat_map(Correction::parameters);
         let prefill = self.prefill.iter().flat_map(Correction::parameters);
         let prompts = prefill.map(|one| {
@@ -170,6 +176,6 @@ impl Learned {
             .more_memory
             .map(|more| format!("{:+.1} MiB of memory", more / 1_048_576.0));
         let decode = decode.map(|one| one.text());
-        decode.chain(prompts).chain(memory).collect()
+        decode.chain(own).chain(prompts).chain(memory).collect()
     }
 }

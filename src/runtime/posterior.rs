@@ -12,7 +12,7 @@
 //! `share` is the elasticity of the predicted time to the parameter. `common` and the changes belong to the board, the
 //! error to all runs of one model there, the noise to one run alone; each is normal around 0 with a width of its own. So
 //! several runs of one model are not as many models. Three sets of widths are weighed against each other by the runs: see
-//! [`BELIEFS`].
+//! `BELIEFS`.
 
 use std::collections::BTreeMap;
 
@@ -115,7 +115,7 @@ struct Belief {
 /// (another memory clock, another build), and a model may be one that the speed model does not fit. Runs that are far off
 /// are then one or the other: those of one model say little about which, while models that are off alike speak of the
 /// board, and runs that contradict each other of scatter. How often either is so is a belief: no place of the published
-/// rows is unlike the others, and with these odds three of their runs improve the predictions of other models
+/// rows is unlike the others, and with these odds three of their runs seldom make the predictions of other models worse
 /// (docs/speed.md).
 const BELIEFS: [Belief; 3] = [
     Belief {

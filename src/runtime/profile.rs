@@ -31,6 +31,15 @@ pub struct Range {
     pub trust: Trust,
 }
 
+impl Range {
+    /// Multiplies all of it.
+    pub(super) fn scale(&mut self, factor: f64) {
+        for end in [&mut self.low, &mut self.expected, &mut self.high] {
+            *end *= factor;
+        }
+    }
+}
+
 /// A runtime: llama.cpp's server, Ollama, vLLM, ...
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -492,14 +501,14 @@ impl Speed {
             return Cow::Borrowed(self);
         }
         let mut speed = self.clone();
-        let of_decode = std::iter::once(&mut speed.spread).chain(speed.format_spread.values_mut());
-        let ranges = of_decode.map(|range| (range, decode));
-        for (range, factor) in ranges.chain([(&mut speed.prefill.scale, prefill)]) {
-            for end in [&mut range.low, &mut range.expected, &mut range.high] {
-                *end *= factor;
-            }
-        }
+        speed.step_ranges().for_each(|range| range.scale(decode));
+        speed.prefill.scale.scale(prefill);
         Cow::Owned(speed)
+    }
+
+    /// The factors on a whole step: of all formats, and of those with a range of their own.
+    pub(super) fn step_ranges(&mut self) -> impl Iterator<Item = &mut Range> {
+        std::iter::once(&mut self.spread).chain(self.format_spread.values_mut())
     }
 
     /// The cost of a weight that is stored as `dtype` with `bits` a weight: the entry of that format, or else the entry

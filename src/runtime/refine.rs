@@ -79,18 +79,13 @@ impl Correction {
             (&mut speed.cost_scale, arithmetic.exp()),
             (&mut speed.launch_seconds, launch.exp()),
             (&mut speed.host_seconds, host.exp()),
-            (&mut speed.spread, self.whole(model)),
         ] {
-            scale(range, factor);
+            range.scale(factor);
         }
+        let whole = self.whole(model);
+        speed.step_ranges().for_each(|range| range.scale(whole));
         speed.attention.decode_scale *= cache.exp();
         speed
-    }
-}
-
-fn scale(range: &mut Range, factor: f64) {
-    for end in [&mut range.low, &mut range.expected, &mut range.high] {
-        *end *= factor;
     }
 }
 

@@ -129,6 +129,16 @@ pub fn parse(text: &str, origin: &str) -> Result<RuntimeProfile, RuntimeError> {
                 "`extends` names a runtime that itself extends another; name that one".to_owned(),
             ));
         }
+        // Ranges by format are those of the base's own range.
+        let speed = |key: &str| {
+            table
+                .get("speed")
+                .and_then(|speed| speed.get(key))
+                .is_some()
+        };
+        if let Some(Value::Table(own)) = base.get_mut("speed").filter(|_| speed("spread")) {
+            own.remove("format_spread");
+        }
         table = refine(base, table);
     }
     let profile: RuntimeProfile = table.try_into().map_err(|error| form(error.to_string()))?;

@@ -303,7 +303,8 @@ def _values(family, name, shape):
         return 0.5 + 0.2 * noise
     if len(shape) == 1:
         return 0.3 * noise
-    if name.split(".")[-2] in ("embed_tokens", "embeddings", "lm_head", "wte", "embed_in", "embed_out") or name.endswith(".wte"):
+    is_embedding = name.split(".")[-2] in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out") or name.endswith(".wte")
+    if is_embedding or family == "rwkv7" and ".embeddings." in name:
         return 0.15 * noise / scale
     back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj", "dense", "fc2", "output_linear")
     gain = 3.0 if any(part in name for part in back) else 1.0

@@ -3,12 +3,15 @@
 //!
 //! Source: the tokenizer of that kind in llama.cpp's `src/llama-vocab.cpp`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::TokenKind;
 
 /// What a character costs that begins no token: it becomes its bytes.
 const UNKNOWN: i64 = 10_000_000;
+
+/// Longer tokens are not looked for: each length costs a search at each place of a text.
+const LONGEST: usize = 1024;
 
 /// Costs of a whole score.
 const UNIT: f64 = 1e4;
@@ -17,8 +20,8 @@ const UNIT: f64 = 1e4;
 pub(super) struct Scored {
     /// Ids and costs.
     tokens: HashMap<String, (u32, i64)>,
-    /// Characters of the longest.
-    longest: usize,
+    /// Lengths of tokens in characters.
+    lengths: BTreeSet<usize>,
 }
 
 /// The cheapest way from a place to the end of the text.
@@ -33,20 +36,18 @@ struct Step {
 
 impl Scored {
     pub(super) fn new(texts: &[String], kinds: &[TokenKind], scores: &[f32]) -> Scored {
-        let mut tokens = HashMap::with_capacity(texts.len());
+        let (mut tokens, mut lengths) = (HashMap::with_capacity(texts.len()), BTreeSet::new());
         let rows = (0u32..).zip(texts).zip(kinds).zip(scores);
         for (((id, text), kind), score) in rows {
             let cost = (-f64::from(*score) * UNIT).round() as i64;
             let is_used = score.is_finite() && cost < 2 * UNKNOWN && !text.is_empty();
-            if *kind != TokenKind::Byte && is_used {
+            let length = text.chars().count();
+            if *kind != TokenKind::Byte && is_used && length <= LONGEST {
+                lengths.insert(length);
                 tokens.insert(text.clone(), (id, cost));
             }
         }
-        let longest = tokens.keys().map(|text| text.chars().count()).max();
-        Scored {
-            tokens,
-            longest: longest.unwrap_or(0),
-        }
+        Scored { tokens, lengths }
     }
 
     /// The tokens of `text`, each a token's id or a character without one.
@@ -68,7 +69,7 @@ impl Scored {
                 len: 1,
             };
             let mut best: Option<Step> = None;
-            for len in (1..=self.longest.min(starts.len() - place)).rev() {
+            for &len in self.lengths.range(..=starts.len() - place).rev() {
                 let from = starts.get(place).map_or(0, |start| start.0);
                 let to = starts.get(place + len).map_or(text.len(), |start| start.0);
                 let Some((id, cost)) = text.get(from..to).and_then(|part| self.tokens.get(part))

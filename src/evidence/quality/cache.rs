@@ -10,7 +10,7 @@ use super::{
 };
 use crate::dtype::Dtype;
 use crate::evidence::csv::Grade;
-use crate::model::ModelSpec;
+use crate::model::{Cache, ModelSpec};
 
 /// What a cache costs a model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +35,13 @@ impl CacheCosts {
 
     /// The divergence that keys and values in these types add; `None` where that was never measured.
     pub fn of_types(&self, model: &ModelSpec, kv_types: [Dtype; 2]) -> Option<Quality> {
+        let mut attention = model
+            .layers
+            .iter()
+            .filter_map(|layer| layer.mixer.attention.as_ref());
+        if !attention.any(|own| matches!(own.cache, Cache::Own | Cache::Images)) {
+            return Some(Quality::original());
+        }
         let mut measured = self.measured.iter();
         if let Some((_, cost)) = measured.find(|(types, _)| *types == kv_types) {
             return Some(cost.clone());

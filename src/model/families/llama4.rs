@@ -124,7 +124,9 @@ pub(super) static LLAMA4_DENSE: Arch = Arch {
 
 /// The same without norms of heads.
 pub(super) static LLAMA4_DENSE_WITHOUT_NORMS: Arch = Arch {
-    refusal: Some("llama.cpp loads no model of Llama 4's architecture without experts"),
+    refusal: Some(
+        "without experts and without norms of heads it is no model that llama.cpp loads; others of its class are converted",
+    ),
     ..LLAMA4
 };
 

@@ -13,7 +13,7 @@ use crate::units::Bytes;
 /// A tensor of a projector and where it comes from.
 #[derive(Clone, Debug)]
 pub struct ProjectorRow {
-    /// Its names in a checkpoint, without a prefix of [`BEFORE`]; the first that is stored counts.
+    /// Its names in a checkpoint, without a prefix of `BEFORE`; the first that is stored counts.
     pub from: Vec<String>,
     /// Its name in a GGUF.
     pub name: String,

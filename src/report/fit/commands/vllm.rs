@@ -6,6 +6,7 @@ use super::super::Report;
 use super::{CommandBlock, gguf, names, unusual_ubatch};
 use crate::checkpoint::Origin;
 use crate::foreign::{shell, shell_path};
+use crate::model::{self, ServedAlone};
 use crate::plan::Plan;
 use crate::plan::draft::Drafter;
 use crate::scheme::Container;
@@ -33,6 +34,9 @@ pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         let line = format!("vllm serve {} {options}", shell_path(&model));
         return vec![CommandBlock::run("Run it with vLLM", vec![line])];
     }
+    if last_version(report).is_some() {
+        return Vec::new();
+    }
     let (mut mount, model) = mounted(report, plan);
     let draft = draft_directory(report);
     if let Some(directory) = draft {
@@ -55,9 +59,23 @@ pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     containers.map(block).collect()
 }
 
+/// The last version of the runtime that serves the model, where newer ones do not.
+fn last_version(report: &Report<'_>) -> Option<&'static str> {
+    match model::served_alone(report.model) {
+        Some(ServedAlone::By(only)) => Some(only.until),
+        _ => None,
+    }
+}
+
 /// Why there is no command for the board.
 pub(super) fn no_container(report: &Report<'_>) -> Option<String> {
     let target = &report.target;
+    if let Some(until) = last_version(report).filter(|_| target.device.gpu.is_some()) {
+        return Some(format!(
+            "no container of {} {until} for this board is known; newer ones do not serve this architecture",
+            target.runtime.name
+        ));
+    }
     let all = &target.runtime.lines.container;
     let release = target.release.filter(|_| target.device.gpu.is_some())?;
     let none = !all.is_empty()
