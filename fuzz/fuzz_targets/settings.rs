@@ -17,9 +17,11 @@ fuzz_target!(|text: &str| {
         let runtime = runtime::find("llama.cpp").expect("a runtime of ours");
         for device in ["orin-nano-8gb", "host"] {
             runs.of_device(device);
-            let _ = runtime
-                .clone()
-                .refined(runs.learned(&runtime.id, device, "25W"));
+            let learned = runs.learned(&runtime, device, "25W");
+            if let Some(correction) = learned.as_ref().and_then(|learned| learned.decode.as_ref()) {
+                correction.decoding(&runtime.speed, "model");
+            }
+            let _ = runtime.clone().refined(learned);
         }
     }
 });
