@@ -289,7 +289,14 @@ fn divergence(
         "-t",
         "1",
     ];
-    let output = programs.run("llama-perplexity", &words)?;
+    // A thread of its own writes what it says, and its end does not always wait for that.
+    let mut output = programs.run("llama-perplexity", &words)?;
+    for _ in 0..9 {
+        if output.contains("Mean    KLD") {
+            break;
+        }
+        output = programs.run("llama-perplexity", &words)?;
+    }
     let stated = |title: &str| -> anyhow::Result<f64> {
         let line = output.lines().find_map(|line| line.strip_prefix(title));
         let line = line.with_context(|| format!("llama-perplexity says no `{title}`"))?;
