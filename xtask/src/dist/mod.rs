@@ -101,6 +101,11 @@ const HOT: [&str; 8] = [
 /// copies of code that runs once. Kernels are made of functions that are inlined in any case.
 const INLINING: &str = "-Cllvm-args=-inline-threshold=20";
 
+/// A panic ends the program, so nothing reads the tables by which functions are unwound: a million bytes of the program.
+const WITHOUT_TABLES: &str = "\
+SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) *(.gcc_except_table .gcc_except_table.*) } } INSERT AFTER .text;
+";
+
 /// Files that every archive has beside the program.
 const PAPERS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"];
 
@@ -287,9 +292,21 @@ impl Dist {
 
     /// A program that compiles this package, not its dependencies, as [`INLINING`] says. It has the dependencies' code once
     /// more when it is linked, so that the rule is theirs too.
-    fn small_compiler(&self) -> anyhow::Result<PathBuf> {
-        let script = self.work.join("rustc-small");
-        fs::write(&script, format!("#!/bin/sh\nexec \"$@\" {INLINING}\n"))?;
+    fn small_compiler(&self, target: &Target) -> anyhow::Result<PathBuf> {
+        let mut lines = format!("set -- \"$@\" {INLINING}\n");
+        // A program that the system links reads tables of its own libraries.
+        if target.glibc.is_none() {
+            let script = self.work.join("without-tables.ld");
+            fs::write(&script, WITHOUT_TABLES)?;
+            let script = script.display();
+            lines += &format!(
+                "case \"$*\" in *'--crate-type bin'*panic=abort*)\n\
+                 set -- \"$@\" -Clink-arg=-Wl,--no-eh-frame-hdr -Clink-arg=-Wl,-T,'{script}' ;;\n\
+                 esac\n"
+            );
+        }
+        let script = self.work.join(format!("rustc-small-{}", target.triple));
+        fs::write(&script, format!("#!/bin/sh\n{lines}exec \"$@\"\n"))?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         Ok(script)
     }
@@ -317,7 +334,7 @@ impl Dist {
             .args(["--target", &linked])
             .env("PATH", std::env::join_paths(folders)?)
             .env("CARGO_TARGET_DIR", &build)
-            .env("RUSTC_WORKSPACE_WRAPPER", self.small_compiler()?)
+            .env("RUSTC_WORKSPACE_WRAPPER", self.small_compiler(target)?)
             .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
             // Smaller by a quarter, and slower to build.
             .env("CARGO_PROFILE_RELEASE_LTO", "fat")
