@@ -227,17 +227,24 @@ pub(super) fn decode_by_depth(
         .iter()
         .map(|depth| cache_operations(model, &at(*depth)))
         .collect();
+    let (layers, parallel) = (model.layers.len() as u64, workload.parallel);
     let rates = |target: &Target<'_>| match (gpu(target.mode), measured_cpu(*target)) {
-        (Some(gpu), None) if target.runtime.learned.is_none() => {
-            let (layers, speed) = (model.layers.len() as u64, target.speed(workload));
-            Some(speed::decode_rates(
-                &always,
-                &at_depths,
-                layers,
-                workload.parallel,
-                &gpu,
-                &speed,
-            ))
+        (Some(gpu), None) => {
+            let speed = target.speed(workload);
+            let correction = target.runtime.learned.as_ref();
+            let Some(correction) = correction.and_then(|learned| learned.decode.as_ref()) else {
+                let rates =
+                    speed::decode_rates(&always, &at_depths, layers, parallel, &gpu, &speed);
+                return Some(rates);
+            };
+            let speed = correction.decoding(&speed, &model.name);
+            let rates = speed::decode_rates(&always, &at_depths, layers, parallel, &gpu, &speed);
+            let narrowed = rates.into_iter().zip(&at_depths).map(|(rate, cache)| {
+                let all = [always.as_slice(), cache].concat();
+                let shares = speed::step_shares(&all, layers, parallel, &gpu, &speed);
+                narrowed(rate, correction, &model.name, shares)
+            });
+            Some(narrowed.collect())
         }
         _ => {
             let each = depths.iter().map(|depth| {

@@ -61,9 +61,7 @@ impl Estimate {
             standard_error: (at(share + spread) - at(share - spread)) / 2.0,
         }
     }
-}
 
-impl Estimate {
     /// A divergence is 0 at least: where it is less, predictions are alike but for the 16 bits in which the reference's
     /// are stored.
     fn not_negative(self) -> Estimate {

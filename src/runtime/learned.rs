@@ -146,6 +146,11 @@ impl Correction {
         (common + self.posterior.of_model(model)).exp()
     }
 
+    /// The factor on the time of `model` that its own runs alone show.
+    pub fn own(&self, model: &str) -> f64 {
+        self.posterior.of_model(model).exp()
+    }
+
     /// A side of a range of `model`'s times, in logarithms, after the runs.
     pub fn side(&self, model: &str, shares: Option<Shares>, side: f64) -> f64 {
         self.posterior.side(model, shares, side)
@@ -161,9 +166,7 @@ impl Learned {
     /// What was learned, a phrase each: the parameters of decode steps, what is peculiar to `model`, prompts, memory.
     pub fn phrases(&self, model: Option<&str>) -> Vec<String> {
         let own = model.and_then(|model| {
-            let whole = self.decode.as_ref()?.whole(model);
-            let common = self.decode.as_ref()?.whole("");
-            let factor = whole / common;
+            let factor = self.decode.as_ref()?.own(model);
             ((factor - 1.0).abs() >= 0.005).then(|| format!("this model x {factor:.2}"))
         });
         let decode = self.decode.iter().flat_map(Correction::parameters);

@@ -54,12 +54,12 @@ impl Shares {
 }
 
 /// What a time depends on: the factor common to all of it, then the parameters in the order of [`Shares`].
-pub(super) const TERMS: usize = 6;
+pub const TERMS: usize = 6;
 
 type Vector = [f64; TERMS];
 
 /// The weight of each term in a time of these shares; without shares only that of the common factor.
-fn weights(shares: Option<Shares>) -> Vector {
+pub fn weights(shares: Option<Shares>) -> [f64; TERMS] {
     let shares = shares.unwrap_or_default().values();
     let mut weights = [1.0; TERMS];
     for (weight, share) in weights.iter_mut().skip(1).zip(shares) {

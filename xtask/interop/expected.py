@@ -105,6 +105,16 @@ def _as_granite(source, target):
     return target
 
 
+def _renamed(source, names):
+    """The stored tensors of `source`, each old name of `names` in theirs replaced by its new one."""
+    _, tensors = checkpoints.FAMILIES[source.name]()
+    for name, shape in tensors:
+        bits = checkpoints.stored(source.name, name, shape)
+        for old, new in names:
+            name = name.replace(old, new)
+        yield name, shape, bits
+
+
 def _as_llama(source, target):
     """EXAONE 3.5, whose code is not in Transformers, as the Llama that computes the same."""
     config = json.loads((source / "config.json").read_text())
@@ -113,14 +123,8 @@ def _as_llama(source, target):
         "num_hidden_layers": config["num_layers"], "rms_norm_eps": config["layer_norm_epsilon"],
     }
     (target / "config.json").write_text(json.dumps(config))
-    _, tensors = checkpoints.FAMILIES[source.name]()
-    filled = []
-    for name, shape in tensors:
-        bits = checkpoints.stored(source.name, name, shape)
-        for usual, own in dense.EXAONE_NAMES:
-            name = name.replace(own, usual)
-        filled.append((name, shape, bits))
-    checkpoints.save(target / "model.safetensors", filled)
+    names = [(own, usual) for usual, own in dense.EXAONE_NAMES]
+    checkpoints.save(target / "model.safetensors", list(_renamed(source, names)))
     return target
 
 
@@ -135,12 +139,8 @@ def _as_phi(source, target):
         "hidden_act": "gelu_new", "qk_layernorm": False, "tie_word_embeddings": False,
     }
     (target / "config.json").write_text(json.dumps(config))
-    _, tensors = checkpoints.FAMILIES[source.name]()
     filled = []
-    for name, shape in tensors:
-        bits = checkpoints.stored(source.name, name, shape)
-        for own, usual in dense.MOONDREAM_NAMES:
-            name = name.replace(own, usual)
+    for name, shape, bits in _renamed(source, dense.MOONDREAM_NAMES):
         if "qkv_proj" in name:
             for part, third in zip("qkv", np.split(bits, 3)):
                 filled.append((name.replace("qkv_proj", f"{part}_proj"), list(third.shape), np.ascontiguousarray(third)))

@@ -4,6 +4,7 @@
 //! In: the types of keys and values. Out: a [`Quality`] to add to that of a format; nothing for a type that nobody
 //! measured.
 
+use super::measured::is_wide;
 use super::prior::{distance, similarity};
 use super::{
     Asked, Basis, EIGHT_OF_TEN, MeasuredQuality, PriorEvidence, Quality, QualityRow, rows,
@@ -108,11 +109,6 @@ fn one_type(asked: Asked<'_>, dtype: Dtype) -> Option<Quality> {
             nearest: nearest?,
         }),
     })
-}
-
-/// Whether a cache of this type holds what is computed as well as one of 16 bits. FP8 does not.
-fn is_wide(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 
 /// The standard deviation of the logarithms from the means of their types, over all types.

@@ -110,10 +110,7 @@ impl Compared {
 
     /// Whether its weights have 16 bits or more: then all that it lost is the cache's.
     fn is_wide(&self) -> bool {
-        let names = [Dtype::BF16, Dtype::F16, Dtype::F32].map(Dtype::name);
-        names
-            .iter()
-            .any(|name| self.format.eq_ignore_ascii_case(name))
+        Dtype::from_name(&self.format).is_some_and(is_wide)
     }
 
     /// The format with its cache: `Q4_K_M with a cache of q8_0`.
@@ -394,4 +391,9 @@ impl Content {
             .into_iter()
             .find(|(_, number)| !is_possible(*number))
     }
+}
+
+/// Whether a type holds what is computed as well as one of 16 bits. FP8 does not.
+pub(super) fn is_wide(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }

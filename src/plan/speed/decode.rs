@@ -48,11 +48,12 @@ pub fn step_seconds(
     gpu: &ClockedGpu,
     speed: &Speed,
 ) -> f64 {
-    let batch = parallel.max(1) as f64;
-    step(operations, layers, batch, gpu, speed, End::Expected)
+    let (batch, end) = (parallel.max(1) as f64, End::Expected);
+    step(operations, layers, batch, gpu, speed, end) * end.slow(step_range(operations, speed))
 }
 
-/// Seconds of a step at one end of the ranges: the operations one after the other, launches, the host, and the spread.
+/// Seconds of a step at one end of the ranges but for that of the whole: the operations one after the other, launches and the
+/// host.
 fn step(
     operations: &[Operation],
     layers: u64,
@@ -63,7 +64,7 @@ fn step(
 ) -> f64 {
     let worked = worked(operations, batch, gpu, speed, end);
     let (launch, host) = overheads(layers, gpu, speed, end);
-    (worked + launch + host) * end.slow(step_range(operations, speed))
+    worked + launch + host
 }
 
 /// The factors on the time of a step with these operations: those of the format that most of its weights are in, or else the
@@ -100,10 +101,7 @@ pub fn decode_rates(
 ) -> Vec<Spread> {
     let batch = parallel.max(1) as f64;
     let ends = [End::Slow, End::Expected, End::Fast];
-    let fixed = ends.map(|end| {
-        let (launch, host) = overheads(layers, gpu, speed, end);
-        worked(always, batch, gpu, speed, end) + launch + host
-    });
+    let fixed = ends.map(|end| step(always, layers, batch, gpu, speed, end));
     let floors = floors(always, batch, gpu);
     let range = step_range(always, speed);
     let rates = at_depths.iter().map(|operations| {
@@ -231,9 +229,11 @@ pub fn decode(
         .zip(&times)
         .map(|(o, time)| (o.name.clone(), time.overlapped));
     let overheads = [("launches".to_owned(), launch), ("host".to_owned(), host)];
+    let range = step_range(operations, speed);
     DecodeEstimate {
         tokens_per_second: below(ceiling, |end| {
-            rate(batch, step(operations, layers, batch, gpu, speed, end))
+            let seconds = step(operations, layers, batch, gpu, speed, end);
+            rate(batch, seconds * end.slow(range))
         }),
         ceiling,
         ceiling_bound: if compute_floor > memory_floor {

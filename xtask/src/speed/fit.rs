@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, ensure};
-use orinplan::evidence::Grade;
+use orinplan::evidence::{Grade, Measurement};
 use orinplan::plan::speed;
 use orinplan::runtime::{self, profile::Speed};
 
@@ -90,6 +90,13 @@ fn applied(
         .collect()
 }
 
+/// The speed of a row's build under its conditions.
+pub(crate) fn of_row(row: &Measurement, speed: &Speed) -> Speed {
+    let speed = speed.launching(row.cuda_graphs());
+    let speed = speed.tiling(row.batch_tiles());
+    speed.under(row.clocks, row.release()).into_owned()
+}
+
 /// The logarithm of the predicted over the measured rate.
 pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Option<f64> {
     let Observation {
@@ -101,9 +108,7 @@ pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Opt
     } = observation;
     match kind {
         Kind::Decode => {
-            let speed = speed.launching(row.cuda_graphs());
-            let speed = speed.tiling(row.batch_tiles());
-            let speed = speed.under(row.clocks, row.release());
+            let speed = of_row(row, speed);
             let seconds = speed::step_seconds(operations, *layers, row.sequences, gpu, &speed);
             Some((row.sequences as f64 / seconds / row.decode_tps?).ln())
         }

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use orinplan::plan::speed;
-use orinplan::runtime::posterior::Shares;
+use orinplan::runtime::posterior::{Shares, TERMS, weights};
 use orinplan::runtime::profile::{Learning, Speed};
 
 use super::data::Observation;
-use super::fit::{Fitted, Kind, quantile};
+use super::fit::{Fitted, Kind, of_row, quantile};
 use super::write;
 
 /// Fewer rows than this tell no width: those that the profile states remain.
@@ -20,9 +20,6 @@ const FEW: usize = 8;
 /// Errors count up to so many standard deviations, as the middle half of the rows shows them: rows far out are mistakes
 /// of their sources as often as boards that differ.
 const FARTHEST: f64 = 2.5;
-
-/// The terms of a board: all of the time, then the parameters.
-const TERMS: usize = 6;
 
 /// What one would guess of each width, and how far off the guess may be, in units of e.
 const GUESS: (f64, f64) = (0.04, 1.5);
@@ -63,14 +60,6 @@ struct Row<'a> {
     off: f64,
 }
 
-/// The speed of a row's build under its conditions.
-pub(crate) fn of_row(observation: &Observation, speed: &Speed) -> Speed {
-    let row = &observation.row;
-    let speed = speed.launching(row.cuda_graphs());
-    let speed = speed.tiling(row.batch_tiles());
-    speed.under(row.clocks, row.release()).into_owned()
-}
-
 /// What the row's predicted decode time consists of.
 pub(crate) fn shares(observation: &Observation, speed: &Speed) -> Option<Shares> {
     let Observation {
@@ -80,7 +69,7 @@ pub(crate) fn shares(observation: &Observation, speed: &Speed) -> Option<Shares>
         operations,
         ..
     } = observation;
-    let speed = of_row(observation, speed);
+    let speed = of_row(row, speed);
     speed::step_shares(operations, *layers, row.sequences, gpu, &speed)
 }
 
@@ -92,22 +81,14 @@ pub(crate) fn fit(fitted: &mut Fitted, observations: &[Observation]) {
             let observation = observations.get(left.index)?;
             let row = &observation.row;
             let speed = fitted.speeds.get(row.runtime.as_str())?;
-            let mut weights = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-            if kind == Kind::Decode {
-                let of = shares(observation, speed)?;
-                weights = [
-                    1.0,
-                    of.bandwidth,
-                    of.arithmetic,
-                    of.cache,
-                    of.launch,
-                    of.host,
-                ];
-            }
+            let shares = match kind {
+                Kind::Decode => Some(shares(observation, speed)?),
+                Kind::Prefill => None,
+            };
             Some(Row {
                 place: [&row.runtime, &row.board, &row.power_mode],
                 model: &row.model,
-                weights,
+                weights: weights(shares),
                 off: left.left_out,
             })
         });

@@ -9,7 +9,7 @@ use orinplan::runtime::learned::{Added, Correction, Pair, Run, Runs, Setup};
 use orinplan::runtime::{self, RuntimeProfile};
 
 use super::data::Observation;
-use super::fit::{Fitted, Kind, quantile};
+use super::fit::{Fitted, Kind, of_row, quantile};
 use super::learning;
 use super::write::percent;
 
@@ -217,7 +217,7 @@ fn predicted(profile: &RuntimeProfile, row: &Row<'_>, correction: Option<&Correc
         operations,
         ..
     } = row.observation;
-    let mut speed = learning::of_row(row.observation, &profile.speed);
+    let mut speed = of_row(&row.observation.row, &profile.speed);
     if let Some(correction) = correction {
         speed = correction.decoding(&speed, row.model());
     }
