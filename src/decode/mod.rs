@@ -371,11 +371,7 @@ impl Model {
 
 /// The most likely token; of equal ones the first, as llama.cpp and Transformers pick it.
 pub fn greedy(logits: &[f32]) -> u32 {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit > best.1 {
-            best = (id as u32, logit);
-        }
-    }
-    best.0
+    let best = host::ops::largest(logits, f32::NEG_INFINITY);
+    let place = logits.iter().position(|&logit| logit == best);
+    place.unwrap_or(0) as u32
 }

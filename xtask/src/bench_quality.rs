@@ -1,4 +1,4 @@
-//! `cargo xtask bench quality MODEL.. [--text FILE] [--write DIR]`: divergence over size of the fixed recipes and of mixes
+//! `cargo xtask bench quality MODEL.. [--text FILE] [--write DIR]`: divergence over size of every GGUF format and of mixes
 //! chosen by measurement, all with the same importance matrix, on text that neither was chosen with. With `--write` the
 //! mixes of three recipes' sizes are written, for another program to judge. Run it from a release build.
 
@@ -13,10 +13,10 @@ use anyhow::{Context, bail};
 use orinplan::Planner;
 use orinplan::inputs::Inputs;
 use orinplan::quality::Text;
-use orinplan::quality::mix::{CODEBOOKS, Resumed, Session, Setup};
+use orinplan::quality::mix::{Resumed, Session, Setup};
 use orinplan::quantize::packed::Files;
 use orinplan::quantize::{self, Destination, Job, Options};
-use orinplan::scheme::{Rules, SCHEMES, Scheme};
+use orinplan::scheme::{Container, Rules, SCHEMES, Scheme};
 use orinplan::units::Bytes;
 
 /// Bits for each weight of the mixes.
@@ -107,12 +107,16 @@ fn one(model: &str, text: &Text, folder: Option<&Path>) -> anyhow::Result<()> {
             )?;
             Ok(out.flush()?)
         };
-    let has_codebook = |scheme: &Scheme| CODEBOOKS.contains(&scheme.base);
     for scheme in SCHEMES
         .iter()
-        .filter(|scheme| scheme.is_recipe() || has_codebook(scheme))
+        .filter(|scheme| scheme.container == Container::Gguf)
     {
-        row(scheme.name, &session.plain(scheme), None)?;
+        let options = session.plain(scheme);
+        match session.size(&options) {
+            Ok(_) => row(scheme.name, &options, None)?,
+            // Types that no encoder makes.
+            Err(error) => eprintln!("{}: {error}", scheme.name),
+        }
     }
     let mut mixes: Vec<(String, Bytes)> = Vec::new();
     for id in SIZES {

@@ -8,8 +8,9 @@ use std::ops::Range;
 use super::super::activations::{ScoreTransform, Window};
 use super::cache::Cells;
 use super::kernels::{add_rows, dots};
-use super::ops::{softcap, softmax, softmax_beside};
+use super::ops::softcap;
 use super::parallel::{chunk_size, parallel_chunks};
+use super::partial::Partial;
 use super::prompt_attention::{self, Run};
 
 /// The positions that tokens attend to.
@@ -38,62 +39,104 @@ impl Visible {
 
 /// Cells read at a time: what they take in F32 stays in the first cache.
 const CELLS: usize = 32;
-/// Tokens of a long pass, and how many of them read a cell together.
+/// Tokens of a long pass, and queries from which on tiles pay.
 const LONG: usize = 8;
-const TOGETHER: usize = 32;
-/// Scores that a thread holds at a time.
-const SCORES: usize = 1 << 18;
+/// Queries that read a cell together in a long pass: with their values and their scores of a run of cells they stay in
+/// the second cache.
+const TOGETHER: usize = 256;
+/// Multiply-adds of a piece of work in a short pass, at least, and pieces that a head's positions make, at most.
+const WORK: usize = 1 << 16;
+const PIECES: usize = 16;
 
 /// Attention of tokens behind `position` others.
 pub(super) fn attention(
     queries: &[f32],
     heads: usize,
-    [keys, values]: [&Cells; 2],
+    cells: [&Cells; 2],
     (position, visible): (usize, Visible),
     scores: ScoreTransform<'_>,
 ) -> Vec<f32> {
+    let [keys, values] = cells;
     let (kv_heads, width) = (keys.heads.max(1), keys.width);
     let group = (heads / kv_heads).max(1);
     let tokens = queries.len() / (heads * width).max(1);
-    let mut out = vec![0.0; tokens * heads * values.width];
-    // A few tokens are shared out by heads; many by tokens, which then read a cell together.
-    let most = chunk_size(tokens, 4, LONG).min(TOGETHER);
-    let together = (SCORES / (group * (position + tokens))).clamp(1, most);
-    let (block, own_heads) = if tokens > LONG {
-        (together, kv_heads)
-    } else {
-        (1, 1)
-    };
-    let row = own_heads * group;
-    parallel_chunks(&mut out, block * row * values.width, |chunk, out| {
-        let shares = kv_heads / own_heads;
-        let (first, head) = (chunk / shares * block, chunk % shares * own_heads);
-        let some = out.len() / (row * values.width).max(1);
-        for own in 0..own_heads {
-            let query_group = QueryGroup {
-                position: position + first,
-                tokens: some,
-                head: head + own,
-                group,
-                visible,
-            };
-            let start = ((first * heads) + query_group.head * group) * width;
-            let queries = queries.get(start..).unwrap_or_default();
-            let queries = queries.chunks(heads * width).take(some);
-            let out = out.chunks_mut(row * values.width).map(|token| {
-                let end = (own + 1) * group * values.width;
-                token
-                    .get_mut(own * group * values.width..end)
-                    .unwrap_or_default()
-            });
-            query_group.attention(queries.zip(out), [keys, values], scores);
+    let query_group = |token: usize, tokens: usize, head: usize| {
+        let rows = queries.chunks(heads * width).skip(token).take(tokens);
+        let own = head * group * width..(head + 1) * group * width;
+        let own = rows.flat_map(|row| row.get(own.clone()).unwrap_or_default());
+        QueryGroup {
+            queries: own.map(|x| x * scores.scale).collect(),
+            position: position + token,
+            tokens,
+            head,
+            group,
+            visible,
+            scores,
         }
-    });
+    };
+    let mut out = vec![0.0; tokens * heads * values.width];
+    if tokens > LONG {
+        long(&mut out, tokens, cells, group, query_group);
+    } else {
+        let each = (0..tokens * kv_heads).map(|at| query_group(at / kv_heads, 1, at % kv_heads));
+        short(&mut out, &each.collect::<Vec<_>>(), cells);
+    }
     out
 }
 
+/// Many tokens are shared out by tokens, which read a cell together.
+fn long<'a>(
+    out: &mut [f32],
+    tokens: usize,
+    cells: [&Cells; 2],
+    group: usize,
+    query_group: impl Fn(usize, usize, usize) -> QueryGroup<'a> + Sync,
+) {
+    let [keys, values] = cells;
+    let (kv_heads, own) = (keys.heads.max(1), group * values.width);
+    let together = chunk_size(tokens, 4, LONG).min((TOGETHER / group).max(1));
+    parallel_chunks(out, together * kv_heads * own, |chunk, out| {
+        let some = out.len() / (kv_heads * own).max(1);
+        for head in 0..kv_heads {
+            let query_group = query_group(chunk * together, some, head);
+            let whole = query_group.partial(query_group.positions(), cells);
+            let out = out.chunks_mut(own.max(1)).skip(head).step_by(kv_heads);
+            query_group.finish(&whole, out);
+        }
+    });
+}
+
+/// A few tokens are shared out by heads and positions, so that one head too occupies all threads. `groups` has those of
+/// each token, side by side.
+fn short(out: &mut [f32], groups: &[QueryGroup<'_>], cells: [&Cells; 2]) {
+    let mut parts: Vec<(usize, Range<usize>, Partial)> = Vec::new();
+    for (index, group) in groups.iter().enumerate() {
+        let Range { start, end } = group.positions();
+        let pieces = ((end - start) * group.queries.len() / WORK).clamp(1, PIECES);
+        let size = (end - start).div_ceil(pieces).max(1);
+        let starts = (start..end).step_by(size);
+        parts.extend(starts.map(|at| (index, at..end.min(at + size), Partial::default())));
+    }
+    parallel_chunks(&mut parts, 1, |_, parts| {
+        for (index, positions, partial) in parts {
+            if let Some(group) = groups.get(*index) {
+                *partial = group.partial(positions.clone(), cells);
+            }
+        }
+    });
+    let own = (out.len() / groups.len().max(1)).max(1);
+    let each = parts.chunk_by(|a, b| a.0 == b.0).zip(groups);
+    for ((parts, group), out) in each.zip(out.chunks_mut(own)) {
+        let mut whole = Partial::default();
+        parts.iter().for_each(|(_, _, part)| whole.join(part));
+        group.finish(&whole, std::iter::once(out));
+    }
+}
+
 /// The queries of neighbouring tokens that share a key-value head.
-struct QueryGroup {
+struct QueryGroup<'a> {
+    /// Scaled, those of a token side by side.
+    queries: Vec<f32>,
     /// Of the first token.
     position: usize,
     tokens: usize,
@@ -101,82 +144,95 @@ struct QueryGroup {
     /// Queries of a token.
     group: usize,
     visible: Visible,
+    scores: ScoreTransform<'a>,
 }
 
-impl QueryGroup {
-    /// `each` has the queries of a token, from the first of the group on, and the place of its values.
-    fn attention<'q>(
-        &self,
-        each: impl Iterator<Item = (&'q [f32], &'q mut [f32])>,
-        [keys, values]: [&Cells; 2],
-        scores: ScoreTransform<'_>,
-    ) {
-        let width = keys.width.max(1);
-        let mut each: Vec<(&[f32], &mut [f32])> = each
-            .flat_map(|(queries, out)| {
-                let queries = queries.chunks_exact(width).take(self.group);
-                queries.zip(out.chunks_exact_mut(values.width.max(1)))
-            })
-            .collect();
-        let start = self.visible.of(self.position).start;
+impl QueryGroup<'_> {
+    /// The positions that any of them sees.
+    fn positions(&self) -> Range<usize> {
         let last = (self.position + self.tokens).saturating_sub(1);
-        let end = self.visible.of(last).end;
-        let count = end - start;
-        let many = each.len() > LONG;
-        let runs = |cells: &Cells| {
-            let longest = if many { prompt_attention::CELLS } else { CELLS };
-            runs(start..end, cells.cells, longest)
-        };
-        let mut weights = vec![0.0; each.len() * count];
-        let mut cells = vec![0.0; CELLS * keys.width.max(values.width)];
-        if many {
-            let queries = each.iter().flat_map(|(query, _)| query.iter());
-            let queries: Vec<f32> = queries.map(|x| x * scores.scale).collect();
-            prompt_attention::scores(&queries, keys, self.head, runs(keys), count, &mut weights);
-        } else {
-            for (at, len, cell) in runs(keys) {
-                let some = cells.get_mut(..len * keys.width).unwrap_or_default();
-                keys.read(self.head, cell, some);
-                for ((query, _), weights) in each.iter().zip(weights.chunks_exact_mut(count)) {
-                    let weights = weights.get_mut(at..at + len).unwrap_or_default();
-                    dots(query, some, scores.scale, weights);
-                }
+        self.visible.of(self.position).start..self.visible.of(last).end
+    }
+
+    /// What they get from some of their positions.
+    fn partial(&self, positions: Range<usize>, cells: [&Cells; 2]) -> Partial {
+        let [keys, values] = cells;
+        let (start, count) = (positions.start, positions.len());
+        let width = keys.width.max(1);
+        let queries = self.queries.len() / width;
+        if queries > LONG {
+            let runs = runs(positions, keys.cells, prompt_attention::CELLS);
+            return prompt_attention::partial(
+                &self.queries,
+                cells,
+                self.head,
+                runs,
+                |query, at, row| self.seen(query, start + at, row),
+            );
+        }
+        let mut partial = Partial::new(queries, values.width);
+        let mut weights = vec![0.0; queries * count];
+        let mut some = vec![0.0; CELLS * width.max(values.width)];
+        for (at, len, cell) in runs(positions.clone(), keys.cells, CELLS) {
+            let some = some.get_mut(..len * width).unwrap_or_default();
+            keys.read(self.head, cell, some);
+            let each = self.queries.chunks_exact(width);
+            for (query, weights) in each.zip(weights.chunks_exact_mut(count)) {
+                let weights = weights.get_mut(at..at + len).unwrap_or_default();
+                dots(query, some, 1.0, weights);
             }
         }
-        for (index, weights) in weights.chunks_exact_mut(count).enumerate() {
-            let token = index / self.group;
-            let seen = self.visible.of(self.position + token);
-            let (unseen, weights) = weights.split_at_mut(seen.start - start);
-            let (weights, later) = weights.split_at_mut(seen.len());
-            unseen.fill(0.0);
-            later.fill(0.0);
-            if let Some(cap) = scores.cap {
-                softcap(weights, cap);
-            }
-            let head = self.head * self.group + index % self.group;
-            if let Some(&slope) = scores.slopes.and_then(|slopes| slopes.get(head)) {
-                let distances = (0..weights.len()).rev();
-                let pairs = weights.iter_mut().zip(distances);
-                pairs.for_each(|(weight, distance)| *weight -= slope * distance as f32);
-            }
-            match scores.sinks.and_then(|sinks| sinks.get(head)) {
-                Some(&sink) => softmax_beside(weights, sink),
-                None => softmax(weights),
+        let rows = weights.chunks_exact_mut(count).enumerate();
+        for ((query, row), (softmax, _)) in rows.zip(partial.each_mut()) {
+            softmax.weigh(self.seen(query, start, row));
+        }
+        for (at, len, cell) in runs(positions, values.cells, CELLS) {
+            let some = some.get_mut(..len * values.width).unwrap_or_default();
+            values.read(self.head, cell, some);
+            for ((_, out), weights) in partial.each_mut().zip(weights.chunks_exact(count)) {
+                add_rows(out, weights.get(at..at + len).unwrap_or_default(), some);
             }
         }
-        if many {
-            let rows = prompt_attention::values(&weights, values, self.head, runs(values), count);
-            let rows = rows.chunks_exact(values.width.max(1));
-            let pairs = each.iter_mut().zip(rows);
-            pairs.for_each(|((_, out), row)| out.copy_from_slice(row));
-        } else {
-            for (at, len, cell) in runs(values) {
-                let some = cells.get_mut(..len * values.width).unwrap_or_default();
-                values.read(self.head, cell, some);
-                for ((_, out), weights) in each.iter_mut().zip(weights.chunks_exact(count)) {
-                    add_rows(out, weights.get(at..at + len).unwrap_or_default(), some);
-                }
+        partial
+    }
+
+    /// Of `row`, the scores of a query with the positions from `first` on, those that the query sees, capped and with the
+    /// bias of their distance; the others become 0.
+    fn seen<'r>(&self, query: usize, first: usize, row: &'r mut [f32]) -> &'r mut [f32] {
+        let visible = self.visible.of(self.position + query / self.group);
+        let within = |position: usize| position.saturating_sub(first).min(row.len());
+        let (start, end) = (within(visible.start), within(visible.end));
+        let (seen, later) = row.split_at_mut(end.max(start));
+        let (unseen, seen) = seen.split_at_mut(start);
+        unseen.fill(0.0);
+        later.fill(0.0);
+        if let Some(cap) = self.scores.cap {
+            softcap(seen, cap);
+        }
+        if let Some(slope) = self.own(query, self.scores.slopes) {
+            for (position, score) in (first + start..).zip(&mut *seen) {
+                *score -= slope * (visible.end - 1 - position) as f32;
             }
+        }
+        seen
+    }
+
+    /// What each head has one of, for the head of a query.
+    fn own(&self, query: usize, of_heads: Option<&[f32]>) -> Option<f32> {
+        let head = self.head * self.group + query % self.group;
+        of_heads?.get(head).copied()
+    }
+
+    /// Writes the values, given what they get from all of their positions. `out` has the place of each token.
+    fn finish<'o>(&self, whole: &Partial, out: impl Iterator<Item = &'o mut [f32]>) {
+        let out = out.flat_map(|token| {
+            let width = (token.len() / self.group).max(1);
+            token.chunks_exact_mut(width)
+        });
+        for ((query, (softmax, values)), out) in whole.each().enumerate().zip(out) {
+            let factor = softmax.factor(self.own(query, self.scores.sinks));
+            let pairs = out.iter_mut().zip(values);
+            pairs.for_each(|(out, value)| *out = value * factor);
         }
     }
 }
@@ -279,6 +335,79 @@ mod tests {
                         (a - b).abs() < 1e-5,
                         "{kv_heads} heads, {window:?}, {end:?}: {a} {b}"
                     );
+                }
+            }
+        }
+    }
+
+    /// Parts of a long cache add up to the softmax over all of it, a few tokens at a time and many, with what changes
+    /// scores and beside sinks: here in double precision, straight from the definition.
+    #[test]
+    fn parts_of_a_long_cache_are_the_softmax_over_all_of_it() {
+        let (group, kv_heads, width, before) = (2, 2, 16, 700);
+        let heads = group * kv_heads;
+        let wave = |count: usize, step: f32| -> Vec<f32> {
+            (0..count).map(|i| 2.0 * (i as f32 * step).sin()).collect()
+        };
+        let (sinks, slopes) = ([3.0, -1.0, 0.5, 8.0], [0.5, 0.01, 0.0625, 0.002]);
+        for (tokens, cap, sinks, slopes) in [
+            (1, None, None, None),
+            (3, Some(2.0), Some(&sinks[..]), None),
+            (21, None, Some(&sinks[..]), Some(&slopes[..])),
+            (21, Some(2.0), None, None),
+        ] {
+            let rows = |step: f32| wave((before + tokens) * kv_heads * width, step);
+            let (keys, values) = (rows(0.7), rows(0.3));
+            let cells = |rows: &[f32]| {
+                let mut cells = Cells::new(Dtype::F16, [kv_heads, before + tokens, width]).unwrap();
+                cells.write(0, rows).unwrap();
+                cells
+            };
+            let queries = wave(tokens * heads * width, 0.9);
+            let scores = ScoreTransform {
+                scale: 0.25,
+                cap,
+                sinks,
+                slopes,
+            };
+            let all = Visible {
+                window: None,
+                end: None,
+            };
+            let caches = [&cells(&keys), &cells(&values)];
+            let found = attention(&queries, heads, caches, (before, all), scores);
+            // What the cache holds of a row.
+            let held = |rows: &[f32], position: usize, head: usize| -> Vec<f64> {
+                let start = (position * kv_heads + head / group) * width;
+                let row = rows[start..start + width].iter();
+                row.map(|&x| half::f16::from_f32(x).to_f64()).collect()
+            };
+            let each = queries.chunks_exact(width).zip(found.chunks_exact(width));
+            for (index, (query, found)) in each.enumerate() {
+                let (position, head) = (before + index / heads, index % heads);
+                let weights: Vec<f64> = (0..=position)
+                    .map(|at| {
+                        let key = held(&keys, at, head);
+                        let pairs = query.iter().zip(&key);
+                        let mut score = pairs.map(|(x, y)| f64::from(*x) * y).sum::<f64>() * 0.25;
+                        if let Some(cap) = cap.map(f64::from) {
+                            score = cap * (score / cap).tanh();
+                        }
+                        let slope = slopes.map_or(0.0, |slopes| f64::from(slopes[head]));
+                        (score - slope * (position - at) as f64).exp()
+                    })
+                    .collect();
+                let sink = sinks.map_or(0.0, |sinks| f64::from(sinks[head]).exp());
+                let sum = weights.iter().sum::<f64>() + sink;
+                let mut expected = vec![0.0; width];
+                for (at, weight) in weights.iter().enumerate() {
+                    let value = held(&values, at, head);
+                    let pairs = expected.iter_mut().zip(&value);
+                    pairs.for_each(|(expected, x)| *expected += weight / sum * x);
+                }
+                for (found, expected) in found.iter().zip(&expected) {
+                    let off = (f64::from(*found) - expected).abs();
+                    assert!(off < 1e-5, "{tokens} tokens, {index}: {found} {expected}");
                 }
             }
         }

@@ -7,6 +7,7 @@ mod kernels;
 mod matrix;
 pub(super) mod ops;
 mod parallel;
+mod partial;
 mod prompt_attention;
 
 use std::ops::Range;

@@ -144,17 +144,30 @@ pub(super) fn softcap(x: &mut [f32], cap: f32) {
     }
 }
 
-/// `exp(x)` over its sum.
-pub(in super::super) fn softmax(x: &mut [f32]) {
-    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum = exponentials(x, largest);
-    scale(x, 1.0 / sum);
+/// The largest of `x` and `least`, in lanes: one after the other, each would wait for the comparison before.
+pub(in super::super) fn largest(x: &[f32], least: f32) -> f32 {
+    let larger = |largest: &mut f32, &x: &f32| {
+        if x > *largest {
+            *largest = x;
+        }
+    };
+    let mut lanes = [least; 32];
+    let (parts, rest) = x.as_chunks::<32>();
+    for part in parts {
+        lanes
+            .iter_mut()
+            .zip(part)
+            .for_each(|(lane, x)| larger(lane, x));
+    }
+    let mut out = least;
+    rest.iter().chain(&lanes).for_each(|x| larger(&mut out, x));
+    out
 }
 
-/// The same beside another score, whose share is dropped.
-pub(super) fn softmax_beside(x: &mut [f32], other: f32) {
-    let largest = x.iter().copied().fold(other, f32::max);
-    let sum = exponentials(x, largest) + (other - largest).exp();
+/// `exp(x)` over its sum.
+pub(in super::super) fn softmax(x: &mut [f32]) {
+    let largest = largest(x, f32::NEG_INFINITY);
+    let sum = exponentials(x, largest);
     scale(x, 1.0 / sum);
 }
 

@@ -18,8 +18,8 @@ pub use choose::{Option as TypeOption, choose};
 pub use goal::{Goal, Reached, Recipe, USUAL};
 pub use probe::{ProbeTokens, Probes, probe};
 pub use search::{
-    CANDIDATES, CODEBOOKS, Mix, PROBE, Search, SearchStage, Sensitivities, TensorSensitivity,
-    measure, measure_codebooks, mix,
+    CANDIDATES, Mix, PROBE, Search, SearchStage, Sensitivities, TensorSensitivity, measure,
+    measure_codebooks, mix,
 };
 pub use sensitivity::{Probed, sensitivities};
 pub use session::{Resumed, Session, Stage};

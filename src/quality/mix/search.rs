@@ -33,7 +33,7 @@ pub const CANDIDATES: [Dtype; 13] = [
 ];
 
 /// Types with codebooks: less error than others of their size, for kernels that look every few weights up in a table.
-pub const CODEBOOKS: [Dtype; 5] = [
+pub(super) const CODEBOOKS: [Dtype; 5] = [
     Dtype::IQ2_XXS,
     Dtype::IQ2_XS,
     Dtype::IQ2_S,

@@ -211,7 +211,7 @@ pub(super) fn largest_magnitude(values: &[f32]) -> f32 {
     all.fold(0.0f32, |largest, x| largest.max(x.abs()))
 }
 
-/// `out = round(values x factor)`, halves to even.
+/// `out = round(values x factor)`, halves to even; the products are at most 127 large.
 fn round(values: &[f32], factor: f32, out: &mut [i8]) {
     #[cfg(target_arch = "x86_64")]
     if x86::round(values, factor, out) {
@@ -222,8 +222,10 @@ fn round(values: &[f32], factor: f32, out: &mut [i8]) {
 
 #[inline(always)]
 fn round_lanes(values: &[f32], factor: f32, out: &mut [i8]) {
+    /// See [`exponential`].
+    const WHOLE: f32 = 12_582_912.0;
     for (out, value) in out.iter_mut().zip(values) {
-        *out = (value * factor).round_ties_even() as i8;
+        *out = (value * factor + WHOLE).to_bits() as i8;
     }
 }
 
@@ -323,8 +325,12 @@ fn sigmoid(x: f32) -> f32 {
 /// place (coefficients: Cephes `expf`).
 #[inline(always)]
 pub(super) fn exponential(x: f32) -> f32 {
+    /// 127, the exponent of 1, above a number whose last place is 1: a sum with it is rounded to a whole number, which
+    /// then stands in the last bits. A conversion to an integer, which saturates, would be taken lane by lane.
+    const WHOLE: f32 = 12_582_912.0 + 127.0;
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+    let whole = x * std::f32::consts::LOG2_E + WHOLE;
+    let n = whole - WHOLE;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let p = 1.987_569_2e-4;
     let p = p * r + 1.398_199_9e-3;
@@ -333,7 +339,7 @@ pub(super) fn exponential(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
-    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    p * f32::from_bits(whole.to_bits() << 23)
 }
 
 /// `exp(x) - 1` of what is not far above zero: near zero by its series, which keeps the digits that a difference loses.

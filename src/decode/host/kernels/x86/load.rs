@@ -45,7 +45,7 @@ pub(super) fn load_floats(floats: &[f32; 8]) -> __m256 {
 
 /// How far ahead of the weights at hand memory is asked for those of the rows to come. The processor's
 /// own reading ahead ends with each page.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 /// Asks for what lies [`AHEAD`] of `block`.
 #[inline]
