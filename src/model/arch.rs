@@ -66,6 +66,8 @@ pub(super) enum Served {
     By(ServedBy),
     /// The runtimes that load a GGUF of it: none reads its checkpoint.
     AsGguf,
+    /// No runtime here: why not those that read its files, and what runs it.
+    Elsewhere(&'static str),
 }
 
 /// The one runtime that serves an architecture.

@@ -355,6 +355,8 @@ pub enum WeightTransform {
         /// Their number of tokens.
         vocab: u64,
     },
+    /// Rounds each value to -1, 0 or 1 times the mean magnitude of the tensor.
+    Ternary,
     /// Transposes each matrix of a stack that is stored under a name without `.weight` in floats.
     TransposedFloats,
     /// Extracts this row of every two.

@@ -49,6 +49,9 @@ pub(super) fn candidates(
             let why = "its checkpoint is none that runtimes here read, only a GGUF of it";
             return Err(not_run(why.to_owned()));
         }
+        Some(ServedAlone::Elsewhere(why)) if !runtime.loads.reads(Container::Gguf) => {
+            return Err(not_run(why.to_owned()));
+        }
         Some(ServedAlone::By(only)) => Some(Note::LastVersion {
             runtime: runtime.name.clone(),
             only,

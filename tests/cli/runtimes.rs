@@ -140,15 +140,16 @@ fn the_decoder_is_planned_for_what_it_decodes() {
     });
     for runtime in ["candle", "candle-cpu"] {
         let refused = fit(&ternary, &words(runtime));
-        assert_error(&refused, &["no GGUF is made of bitnet", "--runtime"]);
+        assert_error(
+            &refused,
+            &["no GGUF is made of bitnet", "bitnet.cpp run it"],
+        );
         for (net, parameters) in [("3.5", "34.7 B parameters"), ("next", "79.7 B parameters")] {
             let decoded = fit(&delta_nets(net), &words(runtime));
             assert!(decoded.out.starts_with("FITS"), "{}", decoded.err);
             assert!(decoded.out.contains(parameters), "{}", decoded.out);
         }
     }
-    let other = fit(&ternary, &words("vllm"));
-    assert_ne!(other.code, 2, "{}", other.err);
     let embeds = json!({
         "architectures": ["BertModel"], "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536,
         "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 30522, "type_vocab_size": 2,
@@ -191,9 +192,10 @@ fn the_decoder_says_that_it_reads_no_images() {
     }
 }
 
-/// BitNet b1.58 2B 4T: the published weights of 16 bits are rounded as the model runs, the packed ones are not read.
+/// BitNet b1.58 2B 4T: the published weights of 16 bits are rounded as the model runs, the packed ones are not read. vLLM loads
+/// neither.
 #[test]
-fn weights_that_are_rounded_as_the_model_runs_are_planned_in_16_bits() {
+fn weights_that_are_rounded_as_the_model_runs_are_described_in_16_bits() {
     let bitnet = |mode: &str| {
         json!({
             "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_act": "relu2", "hidden_size": 2560,
@@ -205,15 +207,22 @@ fn weights_that_are_rounded_as_the_model_runs_are_planned_in_16_bits() {
             },
         })
     };
-    let words = "--device orin-nx-16gb --runtime vllm";
-    let planned = fit(&bitnet("online"), words);
-    assert!(planned.out.contains("2.41 B parameters"), "{}", planned.err);
-    let document =
-        crate::schema::document(&fit(&bitnet("online"), &format!("{words} --format json")).out);
-    let notes = document["plans"][0]["notes"].to_string();
-    assert!(!notes.contains("quantization_unseen"), "{notes}");
-    let packed = fit(&bitnet("offline"), words);
-    assert_error(&packed, &["`bitnet` (BitNet, ternary weights)"]);
+    for (runtime, why) in [
+        ("vllm", "bitnet.cpp run it"),
+        ("mlc", "bitnet.cpp run it"),
+        ("llama.cpp", "squares a ReLU"),
+        ("ollama", "squares a ReLU"),
+    ] {
+        let words = format!("--device orin-nx-16gb --runtime {runtime}");
+        assert_error(&fit(&bitnet("online"), &words), &[why]);
+        let packed = fit(&bitnet("offline"), &words);
+        assert_error(&packed, &["`bitnet` (BitNet, ternary weights)"]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, bitnet("online").to_string()).unwrap();
+    let described = run(&format!("inspect {}", path.display()));
+    assert!(described.out.contains("2.41 B"), "{}", described.err);
 }
 
 /// The published gpt-oss-20b as its configuration alone says: experts in MXFP4, whatever the format of the rest.

@@ -139,6 +139,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &phimoe::PHIMOE,
     &baichuan::BAICHUAN,
     &bitnet::BITNET,
+    &bitnet::BITNET_2B,
     &llama4::LLAMA4,
     &mllama::MLLAMA,
     &bert::BERT,
