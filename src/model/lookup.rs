@@ -179,8 +179,8 @@ pub enum ServedAlone {
 pub struct OnlyRuntime {
     /// Its id.
     pub id: &'static str,
-    /// Its last version that serves the model.
-    pub until: &'static str,
+    /// Its last version that serves the model, where newer ones do not.
+    pub until: Option<&'static str>,
     /// Tokens of its cache that an image takes beside the text.
     pub image_tokens: Option<u64>,
 }

@@ -40,9 +40,13 @@ pub(super) fn candidates(
     }
     let last_version = match model::served_alone(model) {
         Some(ServedAlone::By(only)) if only.id != runtime.id => {
+            let until = match only.until {
+                Some(until) => format!("had its architecture, up to {until}"),
+                None => "has its architecture".to_owned(),
+            };
             return Err(not_run(format!(
-                "of the runtimes here, `{}` alone had its architecture, up to {}",
-                only.id, only.until
+                "of the runtimes here, `{}` alone {until}",
+                only.id
             )));
         }
         Some(ServedAlone::AsGguf) if !runtime.loads.reads(Container::Gguf) => {
@@ -52,9 +56,10 @@ pub(super) fn candidates(
         Some(ServedAlone::Elsewhere(why)) if !runtime.loads.reads(Container::Gguf) => {
             return Err(not_run(why.to_owned()));
         }
-        Some(ServedAlone::By(only)) => Some(Note::LastVersion {
+        Some(ServedAlone::By(only)) => only.until.map(|until| Note::LastVersion {
             runtime: runtime.name.clone(),
-            only,
+            until,
+            image_tokens: only.image_tokens,
         }),
         _ => None,
     };

@@ -106,6 +106,36 @@ fn what_one_runtime_alone_serves_is_planned_for_it() {
     }
 }
 
+/// Zamba2-1.2B: no runtime of GGUFs has it, and vLLM has.
+#[test]
+fn what_newer_versions_of_a_runtime_serve_has_no_last_one() {
+    let kinds = (0..38).map(|block| if block % 6 == 5 { "hybrid" } else { "mamba" });
+    let config = json!({
+        "architectures": ["Zamba2ForCausalLM"], "model_type": "zamba2", "adapter_rank": 128, "attention_head_dim": 128,
+        "hidden_act": "gelu", "hidden_size": 2048, "intermediate_size": 8192, "mamba_d_conv": 4, "mamba_d_state": 128,
+        "mamba_expand": 2, "mamba_headdim": 64, "mamba_ngroups": 1, "max_position_embeddings": 4096,
+        "n_mamba_heads": 64, "num_attention_heads": 32, "num_hidden_layers": 38, "num_key_value_heads": 32,
+        "num_mem_blocks": 1, "rms_norm_eps": 1e-5, "use_mem_rope": true, "use_shared_attention_adapter": true,
+        "vocab_size": 32000, "layers_block_type": kinds.collect::<Vec<&str>>(),
+    });
+    let board = "--device orin-nano-8gb";
+    for gguf in ["llama.cpp", "ollama", "candle"] {
+        let run = fit(&config, &format!("{board} --runtime {gguf}"));
+        assert_eq!(run.code, 2, "{}", run.out);
+    }
+    let run = fit(&config, &format!("{board} --runtime mlc"));
+    assert_error(&run, &["`vllm` alone has its architecture"]);
+    let words = format!("{board} --runtime vllm --scheme bf16 --context 4096");
+    let plan = fit(&config, &words);
+    assert!(plan.out.starts_with("FITS"), "{}{}", plan.out, plan.err);
+    assert!(plan.out.contains("1.22 B parameters"), "{}", plan.out);
+    assert!(!plan.out.contains("up to"), "{}", plan.out);
+    let document = crate::schema::document(&fit(&config, &format!("{words} --format json")).out);
+    let memory = &document["plans"][0]["memory"];
+    // Six blocks with 32 heads of keys and of values, 128 wide, in 16 bits.
+    assert_eq!(memory["kv_cache_bytes"], 6 * 2 * 32 * 128 * 2 * 4096);
+}
+
 /// Qwen3-Next-80B-A3B and Qwen3.5-35B-A3B.
 fn delta_nets(of: &str) -> Json {
     let mut config = json!({

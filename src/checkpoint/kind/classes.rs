@@ -245,14 +245,13 @@ const RECURRENT: NamedKind = NamedKind {
               GGUF of it on the board with `llama-bench`",
 };
 
-/// Blocks of attention that are used again and again between blocks of Mamba.
+/// Blocks of attention that are used again and again between blocks of the first Mamba.
 const SHARED_ATTENTION: NamedKind = NamedKind {
-    names: &["zamba", "zamba2"],
-    classes: &["Zamba"],
+    names: &["zamba"],
+    classes: &["ZambaFor"],
     what: "a hybrid of Mamba and shared blocks of attention",
-    but: ", which llama.cpp has no architecture for",
-    way_out: "no GGUF of it can be made; run the checkpoint with vLLM or Transformers. `orinplan inspect` lists the sizes of \
-              its weights",
+    but: ", which neither llama.cpp nor vLLM has an architecture for",
+    way_out: "no GGUF of it can be made; run the checkpoint with Transformers. `orinplan inspect` lists the sizes of its weights",
 };
 
 /// Every such kind, the most specific first.

@@ -52,10 +52,12 @@ mod seed_oss;
 mod stablelm;
 mod starcoder2;
 pub mod tokenizers;
+mod zamba2;
 
 use super::arch::{Arch, Variant};
 
 pub(super) use hybrid::{RECURRENT_KINDS, ssm_inner};
+pub(super) use zamba2::shared_transformers;
 
 /// GGUF's name of the architecture of a plain transformer.
 pub(super) const PLAIN: &str = "llama";
@@ -142,6 +144,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &bitnet::BITNET_2B,
     &llama4::LLAMA4,
     &mllama::MLLAMA,
+    &zamba2::ZAMBA2,
     &bert::BERT,
     &bert::XLM_ROBERTA,
     &bert::ROBERTA,
