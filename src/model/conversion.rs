@@ -34,10 +34,11 @@ pub struct Conversion {
 
 impl Conversion {
     /// The number of answers of a reranker; 0 if no GGUF of one is made.
-    pub(super) fn labels(&self) -> u64 {
+    pub(crate) fn labels(&self) -> u64 {
         let rules = self.keys.iter().copied().flatten();
         let labels = rules.map(|rule| match rule {
             KeyRule::Derived(Derived::Labels(labels)) => labels.len() as u64,
+            KeyRule::Derived(Derived::StatedLabel) => 1,
             _ => 0,
         });
         labels.max().unwrap_or(0)
@@ -243,6 +244,10 @@ pub enum Derived {
     ActivationSparsity,
     /// What the outputs of a reranker stand for.
     Labels(&'static [&'static str]),
+    /// What its only output stands for, as `config.json` says.
+    StatedLabel,
+    /// That a reranker ranks.
+    RankPooling,
     /// The number of this key that the first block has; those of others are compared where the file is checked.
     OfFirstBlock(Key),
     /// How a model that turns texts into numbers makes one vector of a text's.
@@ -476,8 +481,8 @@ impl Derived {
             Derived::BaseWidths => Number::LogitScale.gguf(),
             Derived::DeepstackLayers => "n_deepstack_layers",
             Derived::ActivationSparsity => "activation_sparsity_scale",
-            Derived::Pooling => "pooling_type",
-            Derived::Labels(_) => LABELS,
+            Derived::Pooling | Derived::RankPooling => "pooling_type",
+            Derived::Labels(_) | Derived::StatedLabel => LABELS,
             Derived::OfFirstBlock(key) => key.gguf(),
             Derived::WholeContextHead(key) => key.gguf(),
             Derived::KvHeadsByBlockIfStated => Key::KvHeads.gguf(),

@@ -105,6 +105,7 @@ roles! {
     Positions             "position_embd"         false  Other          Full     Row;
     OutputNorm            "output_norm"           false  Other          Full     Whole;
     Output                "output"                false  Output         Quantize Whole;
+    ClassDense            "cls"                   false  Other          Quantize Whole;
     ClassHead             "cls.output"            false  Other          Quantize Whole;
     RopeFreqs             "rope_freqs"            false  Other          Full     Whole;
     RopeFactorsLong       "rope_factors_long"     false  Other          Full     Whole;

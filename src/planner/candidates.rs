@@ -4,7 +4,7 @@ use super::error::CandidateError;
 use super::gguf_header::GgufHeader;
 use super::quality::{FromOriginal, KnownQuality};
 use super::request::Schemes;
-use crate::checkpoint::{Checkpoint, Pooling, RawConfig, SourceFormat, is_quantized_as_it_runs};
+use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat, is_quantized_as_it_runs};
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
@@ -204,11 +204,6 @@ fn no_kernels(runtime: &RuntimeProfile, dtype: Dtype) -> CandidateError {
 
 /// Why this program's decoder does not run `model`, or the GGUF that it becomes.
 fn not_decoded(model: &ModelSpec) -> Option<String> {
-    if let Some(retrieval) = &model.retrieval
-        && retrieval.pooling == Some(Pooling::Rank)
-    {
-        return Some(format!("it is {}", retrieval.kind.what));
-    }
     match &model.forward {
         Err(why) if model.source == SourceFormat::Gguf => Some(why.clone()),
         Ok(_) => None,

@@ -144,7 +144,8 @@ fn check_described(name: &str, described: &Json) {
     assert!(plan.contains(&size), "{name}: {size} {plan} {stderr}");
     // A model that turns texts into numbers is served as one.
     let retrieves = described["files"]["modules.json"].is_array();
-    let ranks = directory.contains("Reranker");
+    let class = described["config"]["architectures"][0].as_str().unwrap();
+    let ranks = directory.contains("Reranker") || class.ends_with("ForSequenceClassification");
     let (text, _, _) = orinplan(&[&args[..], &["--all"]].concat());
     for (word, is) in [
         ("--reranking", ranks),
@@ -490,7 +491,7 @@ families! {
     gptneox granite granitehybrid granitemoe hunyuan_dense hunyuan_moe jamba kimi_linear lfm2moe llama4 mamba mamba2 minicpm
     minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe plamo2
     qwen2_5_omni qwen2moe qwen2vl qwen3_embedding qwen3_reranker qwen3_reranker_head qwen3vl qwen3vlmoe roberta rwkv7 seed_oss stablelm
-    starcoder2 xlm_roberta
+    starcoder2 xlm_roberta xlm_roberta_reranker
 }
 
 /// The converter gives it a template that joins messages; its own checkpoint has none.

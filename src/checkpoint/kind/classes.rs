@@ -16,6 +16,9 @@ const CLASSIFIERS: &[&str] = &[
     "RewardModel",
 ];
 
+/// The end of those that rank, if they have one label: the score of a pair of texts.
+const RANKS: &str = "ForSequenceClassification";
+
 /// Parts of class names of decoders that were trained as embedding models.
 const EMBEDDERS: &[&str] = &[
     "Bidirectional",
@@ -298,6 +301,31 @@ pub(super) fn headless(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 /// Whether the name of a class is that of an embedding model.
 pub(super) fn embeds(class: &str) -> bool {
     EMBEDDERS.iter().any(|part| class.contains(part))
+}
+
+/// Whether a model of the class `class` ranks pairs of texts if it has one label.
+pub(in crate::checkpoint) fn ranks(class: &str) -> bool {
+    class.ends_with(RANKS)
+}
+
+/// The number of labels; as Transformers has it, two where none are stated.
+fn labels(seen: &KindEvidence<'_>) -> u64 {
+    let named = seen.json("id2label").and_then(Json::as_object);
+    let named = named.map(|labels| labels.len() as u64);
+    let counted = || seen.json("num_labels").and_then(Json::as_u64);
+    named.or_else(counted).unwrap_or(2)
+}
+
+pub(super) fn reranker(seen: &KindEvidence<'_>) -> Option<OtherKind> {
+    let class = seen.classes().find(|class| ranks(class))?;
+    let kind = OtherKind::new(
+        format!(
+            "a reranker ({}), which gives a pair of texts a score in one pass and generates none",
+            quoted(class)
+        ),
+        EMBEDDING_WAY_OUT,
+    );
+    (labels(seen) == 1).then(|| kind.retrieving(Attends::All))
 }
 
 pub(super) fn classifier(seen: &KindEvidence<'_>) -> Option<OtherKind> {

@@ -63,7 +63,7 @@ pub(super) use zamba2::shared_transformers;
 pub(super) const PLAIN: &str = "llama";
 
 /// Prefixes of tensors that are names of model types.
-pub(super) const PREFIXES: &[&str] = &["gpt_neox.", "roberta."];
+pub(super) const PREFIXES: &[&str] = &["gpt_neox.", "roberta.", "bert."];
 
 /// Classes that keep their configuration whole in one object (`config`), in parts of their own names, whatever it leaves out.
 pub(super) const WHOLE_IN_ONE: &[&str] = &[moondream::CLASS];

@@ -174,7 +174,7 @@ fn a_text_becomes_one_vector() {
             );
         }
         let refused = model.embed(&prompt(), Pooling::Rank);
-        assert!(matches!(refused, Err(DecodeError::Ranks)));
+        assert!(matches!(refused, Err(DecodeError::NoRanker)));
         assert!(matches!(
             model.prefill(&prompt()),
             Err(DecodeError::OnlyEmbeds)
