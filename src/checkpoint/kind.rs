@@ -17,7 +17,7 @@ use super::{Checkpoint, RawConfig};
 use crate::gguf::Metadata;
 use crate::input::one_line;
 
-pub(super) use classes::encoder_called as encoder;
+pub(super) use classes::{encoder_called as encoder, ranks as ranks_by_class};
 pub(super) use formats::{foreign_weights, unread_file};
 pub use quantizers::is_quantized_as_it_runs;
 
@@ -99,6 +99,7 @@ const KINDS: &[fn(&KindEvidence<'_>) -> Option<OtherKind>] = &[
     control_vector,
     diffusion,
     draft_head,
+    classes::reranker,
     embedding,
     classes::classifier,
     classes::named,

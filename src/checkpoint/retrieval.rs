@@ -79,15 +79,31 @@ fn pooling(checkpoint: &Checkpoint) -> Option<Pooling> {
     match &checkpoint.config {
         RawConfig::Gguf(metadata) => {
             let name = metadata.str("general.architecture").ok().flatten()?;
-            let stated = metadata
-                .u64(&format!("{name}.pooling_type"))
-                .ok()
-                .flatten()?;
-            Pooling::ALL.into_iter().find(|p| *p as u64 == stated)
+            let stated = metadata.u64(&format!("{name}.pooling_type")).ok().flatten();
+            let mut tensors = checkpoint.tensors.iter();
+            match stated {
+                Some(stated) => Pooling::ALL.into_iter().find(|p| *p as u64 == stated),
+                // llama.cpp's converter leaves it to `--reranking`.
+                None => tensors
+                    .any(|tensor| tensor.name.starts_with(HEAD))
+                    .then_some(Pooling::Rank),
+            }
         }
-        RawConfig::HuggingFace(_) if kind::ranks(&checkpoint.name) => Some(Pooling::Rank),
+        RawConfig::HuggingFace(config) if ranks(config) || kind::ranks(&checkpoint.name) => {
+            Some(Pooling::Rank)
+        }
         RawConfig::HuggingFace(_) => of_modules(checkpoint.directory.as_deref()?),
     }
+}
+
+/// How names of the tensors of a head that ranks begin in a GGUF.
+const HEAD: &str = "cls.";
+
+/// Whether a class of `config` ranks.
+fn ranks(config: &Json) -> bool {
+    let classes = config.get("architectures").and_then(Json::as_array);
+    let mut classes = classes.into_iter().flatten().filter_map(Json::as_str);
+    classes.any(kind::ranks_by_class)
 }
 
 fn of_modules(directory: &Path) -> Option<Pooling> {

@@ -50,6 +50,8 @@ pub enum ValueChange {
     UnitRows,
     /// `ln(1 + exp(x))`: a factor that cannot be negative.
     Softplus,
+    /// -1, 0 or 1 times the mean magnitude of the tensor: the model rounds its weights before it multiplies with them.
+    Ternary,
 }
 
 /// An order of rows or columns. After the first `start`, each run of `groups * members * unit` is stored as

@@ -210,6 +210,13 @@ pub(super) fn derived(
                 .map(|label| Value::String((*label).to_owned()));
             Ok(ranks(source.model).then(|| Value::Array(texts.collect())))
         }
+        Derived::StatedLabel => {
+            let labels = source.get("id2label").and_then(Json::as_object);
+            let label = labels.and_then(|labels| labels.values().next()?.as_str());
+            let label = Value::String(label.unwrap_or("LABEL_0").to_owned());
+            Ok(ranks(source.model).then(|| Value::Array(vec![label])))
+        }
+        Derived::RankPooling => Ok(ranks(source.model).then_some(Value::U32(Pooling::Rank as u32))),
         Derived::OfFirstBlock(key) => {
             let Some((name, value)) = source.stated(key) else {
                 return Ok(None);
@@ -223,6 +230,7 @@ pub(super) fn derived(
         Derived::Pooling => {
             let retrieval = source.model.retrieval.as_ref();
             let pooling = retrieval.and_then(|retrieval| retrieval.pooling);
+            let pooling = pooling.filter(|pooling| *pooling != Pooling::Rank);
             Ok(pooling.map(|pooling| Value::U32(pooling as u32)))
         }
         Derived::ActivationSparsity => sparsity(source).map(|scales| Some(Value::F32s(scales))),

@@ -20,12 +20,11 @@ pub enum ConvertError {
         architecture: String,
         supported: String,
     },
-    #[error(
-        "no GGUF is made of {architecture}: {why}; plan and quantize it for a runtime that reads the checkpoint itself (`--runtime vllm`, `--scheme fp8`)"
-    )]
+    #[error("no GGUF is made of {architecture}: {why}; {instead}")]
     Refused {
         architecture: String,
         why: &'static str,
+        instead: &'static str,
     },
     #[error(
         "the `precompiled_charsmap` in {} is not base 64; download the file again",

@@ -7,18 +7,25 @@ use super::error::ConvertError;
 use super::source_config::{SourceConfig, as_count, bad, missing};
 use crate::gguf::Value;
 use crate::model::conversion::{Conversion, KeyRule};
-use crate::model::{ModelSpec, conversion_of, converted, refusal_of};
+use crate::model::{ModelSpec, ServedAlone, conversion_of, converted, refusal_of, served_alone};
+
+/// What to do with a model that no GGUF is made of.
+const CHECKPOINT: &str = "plan and quantize it for a runtime that reads the checkpoint itself (`--runtime vllm`, `--scheme fp8`)";
 
 /// The conversion of `model`.
 ///
 /// # Errors
-/// [`ConvertError::Unsupported`] with the names of the architectures that have a conversion.
+/// [`ConvertError::Refused`] where there is to be none, [`ConvertError::Unsupported`] with the names of the architectures that have a conversion.
 pub(super) fn conversion(model: &ModelSpec) -> Result<&'static Conversion, ConvertError> {
     conversion_of(model).ok_or_else(|| {
         if let Some(why) = refusal_of(model) {
             return ConvertError::Refused {
                 architecture: model.architecture.clone(),
                 why,
+                instead: match served_alone(model) {
+                    Some(ServedAlone::Elsewhere(what)) => what,
+                    _ => CHECKPOINT,
+                },
             };
         }
         let supported: Vec<&str> = converted().collect();

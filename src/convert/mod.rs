@@ -55,7 +55,7 @@ pub fn metadata(
     };
     let conversion = keys::conversion(model)?;
     let ranks = derived_keys::ranks(model);
-    if ranks && conversion.rank_template.is_none() {
+    if ranks && conversion.labels() == 0 {
         return Err(ConvertError::Reranker);
     }
     let source = SourceConfig::new(model)?.with_weights(checkpoint);

@@ -90,6 +90,7 @@ pub(super) fn change(
                     change.value = ValueChange::UnitRows;
                 }
             }
+            WeightTransform::Ternary => change.value = ValueChange::Ternary,
             WeightTransform::OneOfTwo(first) => {
                 change.slices = None;
                 change.turn = Some(Turn { first, every: 2 });

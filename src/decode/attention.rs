@@ -9,7 +9,7 @@
 
 use super::DecodeError;
 use super::activations::{Activations, AttentionLayout, ScoreTransform, Window};
-use super::linear::Linear;
+use super::linear::{Linear, NormedLinear};
 use super::norm::Norm;
 use super::rope::Frequencies;
 use super::state::{AttentionLayouts, LayerState, Pass};
@@ -22,7 +22,7 @@ pub(super) struct Attention<X: Activations> {
     query: Projections<X>,
     query_norm: Option<Norm<X>>,
     key_norm: Option<Norm<X>>,
-    output: Linear<X>,
+    output: NormedLinear<X>,
     /// For each head a score without a value.
     sinks: Option<Vec<f32>>,
     /// For each head what scores lose with distance.
@@ -138,6 +138,7 @@ impl<X: Activations> Attention<X> {
             };
             Norm::load_if_there(weights, forward, role, layer, width)
         };
+        let (output, mixed) = ([R::AttnSubNorm, R::AttnOutput], heads * value_width);
         let factors = layouts.factors.as_deref();
         let frequencies =
             rotated.then(|| Frequencies::new(&forward.rope, key_width, window.is_some(), factors));
@@ -145,7 +146,7 @@ impl<X: Activations> Attention<X> {
             query,
             query_norm: norm(weights, R::AttnQNorm, heads)?,
             key_norm: norm(weights, R::AttnKNorm, kv_heads)?,
-            output: Linear::load(weights, R::AttnOutput, layer, [hidden, heads * value_width])?,
+            output: NormedLinear::load(weights, forward, output, layer, [hidden, mixed])?,
             sinks: if weights.has(R::AttnSinks, layer) {
                 Some(weights.floats(R::AttnSinks, layer, &[heads])?)
             } else {
@@ -244,7 +245,7 @@ impl<X: Activations> Attention<X> {
         if let Some(gates) = gates {
             mixed = mixed.sigmoid_gate(&gates)?;
         }
-        self.output.apply(&mixed)
+        self.output.apply(mixed)
     }
 
     /// Queries, and keys and values where the block has its own.

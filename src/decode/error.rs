@@ -107,9 +107,9 @@ pub enum DecodeError {
     /// A model whose tokens attend to all of a text.
     #[error("the model makes vectors of texts and generates none")]
     OnlyEmbeds,
-    /// A head that ranks pairs of texts.
-    #[error("the head that ranks texts is not run here; measure it with another backend")]
-    Ranks,
+    /// No head that ranks pairs of texts.
+    #[error("the model has no head that ranks texts (`cls.output`)")]
+    NoRanker,
     /// An empty prompt.
     #[error("the prompt has no token; give some text")]
     NoTokens,

@@ -3,7 +3,7 @@
 use super::DecodeError;
 use super::activations::Activations;
 use super::host::ops::{sigmoid, softmax};
-use super::linear::Linear;
+use super::linear::{Linear, NormedLinear};
 use super::norm::Norm;
 use super::observe::Matrix;
 use super::state::Pass;
@@ -52,7 +52,7 @@ struct Shared<X: Activations> {
 pub(super) struct Dense<X: Activations> {
     gate: Gate<X>,
     up: Linear<X>,
-    down: Linear<X>,
+    down: NormedLinear<X>,
     inner: usize,
     activation: Activation,
 }
@@ -91,7 +91,7 @@ impl<X: Activations> Dense<X> {
         Ok(Dense {
             gate,
             up: Linear::load(weights, up, at, [rows, hidden])?,
-            down: Linear::load(weights, down, at, [hidden, inner])?,
+            down: NormedLinear::load(weights, forward, [R::FfnSubNorm, down], at, [hidden, inner])?,
             inner,
             activation: forward.activation_in(layer),
         })
@@ -117,7 +117,7 @@ impl<X: Activations> Dense<X> {
             }
             Gate::Absent => self.up.apply(x)?.activate(activation)?,
         };
-        self.down.apply(&inner)
+        self.down.apply(inner)
     }
 }
 
@@ -271,7 +271,7 @@ impl<X: Activations> Experts<X> {
         let experts = experts.map(|((up, down), gate)| Dense {
             gate,
             up,
-            down,
+            down: NormedLinear::of(down),
             inner,
             activation: forward.activation_in(layer),
         });

@@ -12,6 +12,7 @@ use super::linear::Linear;
 use super::norm::Norm;
 use super::observe::{Hooks, Matrix};
 use super::per_layer::PerLayer;
+use super::ranker::Ranker;
 use super::state::{AttentionLayouts, KV_FORMATS, LayerState, Pass, RecurrentState};
 use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
@@ -43,6 +44,8 @@ struct Network<X: Activations> {
     output_norm: Option<Norm<X>>,
     /// Absent where the embedding is the head too, and where there is none.
     head: Option<Linear<X>>,
+    /// That of a reranker.
+    ranker: Option<Ranker<X>>,
     hooks: Arc<Hooks<X>>,
     /// Whether blocks read what others keep.
     shares_states: bool,
@@ -120,7 +123,7 @@ impl<X: Activations> Network<X> {
             ..KvSettings::default()
         };
         let last_is_normed = weights.has(R::LayerOutNorm, Some(0));
-        let factors = rope_factors(weights, spec, &forward, options)?;
+        let factors = weights.rope_factors(options.context > forward.rope.original_context)?;
         let mut layouts = AttentionLayouts::new(settings, factors);
         let blocks = spec.layers.iter().enumerate().map(|(index, layer)| {
             let block = Block::load(weights, spec, &forward, index, layer, &mut layouts)?;
@@ -161,6 +164,7 @@ impl<X: Activations> Network<X> {
         } else {
             Some(Linear::load(weights, R::Output, None, [vocab, hidden])?)
         };
+        let ranker = Ranker::load_if_there(weights, &forward, hidden)?;
         let weight_bytes = weights.finish()?;
         let network = Network {
             backend,
@@ -176,6 +180,7 @@ impl<X: Activations> Network<X> {
             blocks,
             output_norm,
             head,
+            ranker,
             hooks,
             shares_states: spec.layers.iter().any(|layer| {
                 let (attention, recurrent) = (&layer.mixer.attention, &layer.mixer.recurrent);
@@ -387,30 +392,6 @@ fn rows_of<X: Activations>(weights: &Weights<'_, X>, role: R) -> Option<usize> {
     shape.first().map(|&rows| rows as usize)
 }
 
-/// Divisors of the rotary frequencies: one table for all contexts, or one for those within the
-/// original context and one for longer ones.
-fn rope_factors<X: Activations>(
-    weights: &mut Weights<'_, X>,
-    spec: &ModelSpec,
-    forward: &ForwardSpec,
-    options: &LoadOptions,
-) -> Result<Option<Vec<f32>>, DecodeError> {
-    let role = if weights.has(R::RopeFreqs, None) {
-        R::RopeFreqs
-    } else if options.context > forward.rope.original_context {
-        R::RopeFactorsLong
-    } else {
-        R::RopeFactorsShort
-    };
-    let tensor = spec.tensors.iter().find(|tensor| tensor.role == role);
-    match tensor {
-        Some(tensor) => weights
-            .floats(role, None, &[tensor.elements() as usize])
-            .map(Some),
-        None => Ok(None),
-    }
-}
-
 impl<X: Activations> Sequence<X> {
     pub(super) fn load(
         backend: X::Backend,
@@ -440,6 +421,9 @@ pub(super) trait Decoder: Send {
 
     /// What the blocks and the last norm make of `tokens`, in one pass from the beginning: `[tokens, hidden]`.
     fn rows(&mut self, tokens: &[u32]) -> Result<Vec<f32>, DecodeError>;
+
+    /// The scores of a reranker by what that gave for one token.
+    fn rank(&self, row: Vec<f32>) -> Result<Vec<f32>, DecodeError>;
 
     /// Evaluates `tokens` from the beginning and keeps what each block gets. Gives the logits of the last `rows`.
     fn trace(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, DecodeError>;
@@ -496,6 +480,12 @@ impl<X: Activations> Decoder for Sequence<X> {
         let rows = self.network.rows(&mut self.states, tokens)?;
         self.reset();
         Ok(rows)
+    }
+
+    fn rank(&self, row: Vec<f32>) -> Result<Vec<f32>, DecodeError> {
+        let ranker = self.network.ranker.as_ref();
+        let ranker = ranker.ok_or(DecodeError::NoRanker)?;
+        ranker.apply(&self.network.backend, row)
     }
 
     fn trace(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, DecodeError> {

@@ -1,10 +1,11 @@
-//! A projection of rows: a weight matrix and its bias, if it has one.
+//! A projection of rows: a weight matrix and its bias, if it has one, and the norm of what it projects, if that has one.
 
 use super::DecodeError;
 use super::activations::Activations;
+use super::norm::Norm;
 use super::observe::Matrix;
 use super::weights::Weights;
-use crate::model::TensorRole as R;
+use crate::model::{ForwardSpec, TensorRole as R};
 
 /// A projection with its bias, if it has one.
 pub(super) struct Linear<X: Activations> {
@@ -75,5 +76,42 @@ impl<X: Activations> Linear<X> {
             }
         }
         Ok(out)
+    }
+}
+
+/// A projection of rows that a norm comes before, where the file has one.
+pub(super) struct NormedLinear<X: Activations> {
+    norm: Option<Norm<X>>,
+    linear: Linear<X>,
+}
+
+impl<X: Activations> NormedLinear<X> {
+    /// The projection of the second of `roles`, `[rows, columns]`, behind the norm of the first.
+    ///
+    /// Errors as [`Linear::load`].
+    pub(super) fn load(
+        weights: &mut Weights<'_, X>,
+        forward: &ForwardSpec,
+        [norm, role]: [R; 2],
+        layer: Option<u32>,
+        shape: [usize; 2],
+    ) -> Result<NormedLinear<X>, DecodeError> {
+        Ok(NormedLinear {
+            norm: Norm::load_if_there(weights, forward, norm, layer, shape[1])?,
+            linear: Linear::load(weights, role, layer, shape)?,
+        })
+    }
+
+    /// A projection without a norm.
+    pub(super) fn of(linear: Linear<X>) -> NormedLinear<X> {
+        NormedLinear { norm: None, linear }
+    }
+
+    /// `[tokens, columns]` to `[tokens, rows]`.
+    pub(super) fn apply(&self, x: X) -> Result<X, DecodeError> {
+        match &self.norm {
+            Some(norm) => self.linear.apply(&norm.apply(x)?),
+            None => self.linear.apply(&x),
+        }
     }
 }

@@ -23,6 +23,7 @@ mod norm;
 mod observe;
 mod per_layer;
 mod projected_space;
+mod ranker;
 mod recurrent;
 mod rope;
 mod sandbox;
@@ -241,10 +242,10 @@ impl Model {
     }
 
     /// The vector of a text, as `pooling` makes one of those of its tokens, which are evaluated in one pass. Not scaled to
-    /// any length.
+    /// any length. A pooling that ranks gives the scores of the head, of which most rerankers have one.
     ///
     /// # Errors
-    /// As [`Model::prefill`]; a pooling that ranks texts, which is the work of a head that is not run here.
+    /// As [`Model::prefill`]; a pooling that ranks texts where the file has no head for that.
     pub fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>, DecodeError> {
         self.reset();
         self.check_tokens(tokens)?;
@@ -252,7 +253,14 @@ impl Model {
         let width = (rows.len() / tokens.len()).max(1);
         let mut each = rows.chunks_exact(width);
         match pooling {
-            Pooling::Rank => Err(DecodeError::Ranks),
+            // Where a token sees those before it, the last one has seen all.
+            Pooling::Rank if self.only_embeds => {
+                self.decoder.rank(each.next().unwrap_or_default().to_vec())
+            }
+            Pooling::Rank => {
+                let last = each.next_back().unwrap_or_default();
+                self.decoder.rank(last.to_vec())
+            }
             Pooling::Cls => Ok(each.next().unwrap_or_default().to_vec()),
             Pooling::Last => Ok(each.next_back().unwrap_or_default().to_vec()),
             Pooling::Mean => {

@@ -113,6 +113,25 @@ impl<'a, X: Activations> Weights<'a, X> {
         self.named_floats(&self.weight_name(role, layer), shape)
     }
 
+    /// Divisors of the rotary frequencies: one table for all contexts, or one for those within the original context and one for
+    /// longer ones.
+    pub(super) fn rope_factors(
+        &mut self,
+        is_longer: bool,
+    ) -> Result<Option<Vec<f32>>, DecodeError> {
+        let role = match is_longer {
+            _ if self.has(TensorRole::RopeFreqs, None) => TensorRole::RopeFreqs,
+            true => TensorRole::RopeFactorsLong,
+            false => TensorRole::RopeFactorsShort,
+        };
+        let mut tensors = self.source.model.tensors.iter();
+        let tensor = tensors.find(|tensor| tensor.role == role);
+        let elements = tensor.map(|tensor| tensor.elements() as usize);
+        elements
+            .map(|elements| self.floats(role, None, &[elements]))
+            .transpose()
+    }
+
     /// A weight of one dimension.
     pub(super) fn vector(
         &mut self,

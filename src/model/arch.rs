@@ -66,6 +66,8 @@ pub(super) enum Served {
     By(ServedBy),
     /// The runtimes that load a GGUF of it: none reads its checkpoint.
     AsGguf,
+    /// No runtime here: why not those that read its files, and what runs it.
+    Elsewhere(&'static str),
 }
 
 /// The one runtime that serves an architecture.
@@ -73,8 +75,8 @@ pub(super) enum Served {
 pub(super) struct ServedBy {
     /// Its id.
     pub runtime: &'static str,
-    /// Its last version that does.
-    pub until: &'static str,
+    /// Its last version that does, where newer ones do not.
+    pub until: Option<&'static str>,
     /// Tokens of its cache that an image takes beside the text, by the configuration.
     pub image_tokens: fn(&Json) -> Option<u64>,
 }
@@ -116,6 +118,8 @@ pub(super) enum RowParts {
     Stacked,
     /// From one of them, all of which another row has too.
     Copied,
+    /// From as many as its first dimension says, whatever their numbers are.
+    Scattered,
 }
 
 /// The place where a row is instantiated: the model, and one of its blocks.
@@ -161,6 +165,20 @@ pub(super) struct ShapeParams {
     pub skipped_positions: u64,
     pub labels: u64,
     pub ranks: Ranks,
+    pub sharing: Vec<Sharing>,
+}
+
+/// A transformer that several blocks use in turn, each with adapters of its own, and one of them stores.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sharing {
+    /// The block that stores it.
+    pub block: u64,
+    /// The number of blocks that use it.
+    pub users: u64,
+    /// The rank of the adapters.
+    pub rank: u64,
+    /// Whether queries, keys and values have adapters too.
+    pub adapts_attention: bool,
 }
 
 /// Ranks of the pairs of matrices that decays, rates, values and gates are computed with; 0 without such pairs.
@@ -210,6 +228,14 @@ impl TensorRow {
     pub(super) const fn stacked(self) -> TensorRow {
         TensorRow {
             parts: RowParts::Stacked,
+            ..self
+        }
+    }
+
+    /// The same row, made from all that is stored under its name with any number.
+    pub(super) const fn scattered(self) -> TensorRow {
+        TensorRow {
+            parts: RowParts::Scattered,
             ..self
         }
     }

@@ -34,10 +34,11 @@ pub struct Conversion {
 
 impl Conversion {
     /// The number of answers of a reranker; 0 if no GGUF of one is made.
-    pub(super) fn labels(&self) -> u64 {
+    pub(crate) fn labels(&self) -> u64 {
         let rules = self.keys.iter().copied().flatten();
         let labels = rules.map(|rule| match rule {
             KeyRule::Derived(Derived::Labels(labels)) => labels.len() as u64,
+            KeyRule::Derived(Derived::StatedLabel) => 1,
             _ => 0,
         });
         labels.max().unwrap_or(0)
@@ -243,6 +244,10 @@ pub enum Derived {
     ActivationSparsity,
     /// What the outputs of a reranker stand for.
     Labels(&'static [&'static str]),
+    /// What its only output stands for, as `config.json` says.
+    StatedLabel,
+    /// That a reranker ranks.
+    RankPooling,
     /// The number of this key that the first block has; those of others are compared where the file is checked.
     OfFirstBlock(Key),
     /// How a model that turns texts into numbers makes one vector of a text's.
@@ -355,6 +360,8 @@ pub enum WeightTransform {
         /// Their number of tokens.
         vocab: u64,
     },
+    /// Rounds each value to -1, 0 or 1 times the mean magnitude of the tensor.
+    Ternary,
     /// Transposes each matrix of a stack that is stored under a name without `.weight` in floats.
     TransposedFloats,
     /// Extracts this row of every two.
@@ -474,8 +481,8 @@ impl Derived {
             Derived::BaseWidths => Number::LogitScale.gguf(),
             Derived::DeepstackLayers => "n_deepstack_layers",
             Derived::ActivationSparsity => "activation_sparsity_scale",
-            Derived::Pooling => "pooling_type",
-            Derived::Labels(_) => LABELS,
+            Derived::Pooling | Derived::RankPooling => "pooling_type",
+            Derived::Labels(_) | Derived::StatedLabel => LABELS,
             Derived::OfFirstBlock(key) => key.gguf(),
             Derived::WholeContextHead(key) => key.gguf(),
             Derived::KvHeadsByBlockIfStated => Key::KvHeads.gguf(),

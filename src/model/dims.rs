@@ -147,6 +147,7 @@ pub(super) fn shape_params(
         skipped_positions: 0,
         labels: 0,
         ranks: ranks(hparams)?,
+        sharing: families::shared_transformers(hparams)?,
     })
 }
 

@@ -65,6 +65,8 @@ pub struct ForwardSpec {
     pub slope: Option<f32>,
     /// Whether the time steps and the gates of a selective scan are normed, without weights where it has none.
     pub normed_steps: bool,
+    /// Whether the scores of a reranker are shares of one.
+    pub ranks_by_shares: bool,
 }
 
 /// Queries are multiplied by `1 + scale x ln(1 + floor((position + ahead) / step))`.
@@ -281,6 +283,7 @@ pub(super) struct ArchTraits {
     pub sparse: Sparse,
     /// Soft caps of attention scores and of logits if metadata does not state them.
     pub softcaps: (Option<f32>, Option<f32>),
+    pub ranks_by_shares: bool,
 }
 
 /// Norms without weights of heads that are rotated.
@@ -381,4 +384,5 @@ pub(super) const PLAIN: ArchTraits = ArchTraits {
         factor: 0.0,
     },
     softcaps: (None, None),
+    ranks_by_shares: false,
 };

@@ -5,7 +5,7 @@
 
 use serde_json::Value as Json;
 
-use super::arch::{Arch, RowSite, ShapeParams};
+use super::arch::{Arch, RowSite, ShapeParams, TensorRow};
 use super::defaults::{self, StoredShapes};
 use super::dims::{dims_and_layers, head_dim, shape_params};
 use super::hparams::{HParams, Key};
@@ -127,7 +127,8 @@ pub(super) fn read(
     };
     let (mut tensors, mut tied) = (tensors, tied);
     let prequantized = prequantized.or_else(|| packed::described(&tensors));
-    if params.labels > 0 {
+    let is_made = |row: &TensorRow| row.role == TensorRole::ClassHead && row.names.is_empty();
+    if params.labels > 0 && arch.rows().any(is_made) {
         fill_class_head(&mut tensors);
         tied = true;
     }
@@ -175,7 +176,7 @@ fn embedding_rows(arch: &Arch, dims: &Dims, params: &ShapeParams, layers: &[Laye
     (embedding.shape)(&site).first().copied()
 }
 
-/// What a reranker answers, so many: its head is made of rows of the head that writes.
+/// The number of scores of a reranker.
 fn labels(checkpoint: &Checkpoint, arch: &Arch) -> u64 {
     let pooling = checkpoint
         .retrieval

@@ -49,6 +49,8 @@ fn is_square(shape: &[u64]) -> bool {
 pub(super) struct Auxiliary {
     towers: bool,
     ahead: bool,
+    /// Whether what heads of training are made of is a part of the model's own head.
+    classifies: bool,
 }
 
 /// Ends of class names without towers.
@@ -62,6 +64,7 @@ impl Auxiliary {
     pub(super) const ANY: Auxiliary = Auxiliary {
         towers: true,
         ahead: true,
+        classifies: false,
     };
 
     /// The parts that `config` states, for an architecture with this `loader`.
@@ -75,6 +78,9 @@ impl Auxiliary {
         let classes = config.get("architectures").and_then(Json::as_array);
         let mut classes = classes.into_iter().flatten().filter_map(Json::as_str);
         let of_text = |class: &str| TEXT_ONLY.iter().any(|end| class.ends_with(end));
+        let classifies = classes
+            .clone()
+            .any(|class| class.ends_with("ForSequenceClassification"));
         let text_only = classes.next().is_some_and(of_text) && classes.all(of_text);
         let tower = |key: &str, _: &Json| OF_TOWERS.iter().any(|part| key.contains(part));
         let further = |key: &str, value: &Json| {
@@ -86,13 +92,15 @@ impl Auxiliary {
             ahead: keys(config, &further)
                 || keys(text, &further)
                 || loader.has(LoaderRule::BlocksAheadUnsaid),
+            classifies,
         }
     }
 
     fn has(self, kind: &LeftOutKind) -> bool {
-        match (kind.tower, kind.name == NEXT_TOKENS.name) {
-            (true, _) => self.towers,
-            (_, true) => self.ahead,
+        match kind.name {
+            _ if kind.tower => self.towers,
+            PREDICTION_HEAD => self.ahead,
+            TRAINING_HEAD => !self.classifies,
             _ => true,
         }
     }
@@ -103,6 +111,9 @@ const COMPUTED: &str = "runtimes compute it from the configuration";
 
 /// The name of blocks that predict further tokens.
 pub const PREDICTION_HEAD: &str = "multi-token prediction head";
+
+/// The name of what stands between a text's vector and a head.
+const TRAINING_HEAD: &str = "head of training";
 
 /// Blocks and heads that predict tokens beyond the next one.
 pub(super) const NEXT_TOKENS: LeftOutKind = LeftOutKind {
@@ -281,7 +292,7 @@ const TABLE: &[LeftOutKind] = &[
         gguf: &[],
     },
     LeftOutKind {
-        name: "head of training",
+        name: TRAINING_HEAD,
         reason: "a text's vector does without it",
         tower: false,
         begins: &["pooler.dense."],

@@ -170,6 +170,8 @@ pub enum ServedAlone {
     By(OnlyRuntime),
     /// The runtimes that load a GGUF of it.
     AsGguf,
+    /// No runtime here, with the reason.
+    Elsewhere(&'static str),
 }
 
 /// The one runtime that serves a model.
@@ -177,8 +179,8 @@ pub enum ServedAlone {
 pub struct OnlyRuntime {
     /// Its id.
     pub id: &'static str,
-    /// Its last version that serves the model.
-    pub until: &'static str,
+    /// Its last version that serves the model, where newer ones do not.
+    pub until: Option<&'static str>,
     /// Tokens of its cache that an image takes beside the text.
     pub image_tokens: Option<u64>,
 }
@@ -187,6 +189,7 @@ pub struct OnlyRuntime {
 pub fn served_alone(model: &ModelSpec) -> Option<ServedAlone> {
     Some(match own_entry(model)?.served? {
         Served::AsGguf => ServedAlone::AsGguf,
+        Served::Elsewhere(why) => ServedAlone::Elsewhere(why),
         Served::By(one) => ServedAlone::By(OnlyRuntime {
             id: one.runtime,
             until: one.until,

@@ -1,6 +1,6 @@
 //! The names of architectures for people: those that are known, and the one nearest to a name that is not.
 
-use super::arch::Arch;
+use super::arch::{Arch, Served};
 use super::families::VARIANTS;
 use super::{ModelError, lookup};
 use crate::checkpoint::Checkpoint;
@@ -15,7 +15,7 @@ pub fn architecture_names() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// What the program does with models of an architecture; it plans all of them.
+/// What the program does with models of an architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownArchitecture {
     /// llama.cpp's name.
@@ -26,6 +26,8 @@ pub struct KnownArchitecture {
     pub model_types: &'static [&'static str],
     /// Whether llama.cpp has it.
     pub in_llama_cpp: bool,
+    /// Whether it is planned for some runtime.
+    pub plans: bool,
     /// Whether a checkpoint is converted to a GGUF.
     pub converts: bool,
     /// Whether the decoder runs it.
@@ -39,6 +41,7 @@ pub fn known_architectures() -> impl Iterator<Item = KnownArchitecture> {
         classes: arch.classes,
         model_types: arch.model_types,
         in_llama_cpp: arch.in_llama_cpp,
+        plans: !matches!(arch.served, Some(Served::Elsewhere(_))),
         converts: arch.conversion.is_some(),
         decodes: arch.forward.is_some(),
     })

@@ -123,11 +123,14 @@ pub(super) fn from_stored(
             match parts.get_mut(&(row_index, layer)) {
                 Some(found) => {
                     found.sort_unstable();
-                    if row.parts == RowParts::Stacked {
-                        check_stack(row, layer, found, &sorted.text)?;
-                    } else {
-                        let count = expected.first().copied().unwrap_or(0);
-                        check_numbers(found, &sorted.text, count)?;
+                    let count = expected.first().copied().unwrap_or(0);
+                    match row.parts {
+                        RowParts::Stacked => check_stack(row, layer, found, &sorted.text)?,
+                        // Whether there are enough of them shows in their elements.
+                        RowParts::Scattered => {}
+                        RowParts::Usual | RowParts::Copied => {
+                            check_numbers(found, &sorted.text, count)?;
+                        }
                     }
                     let skipped = match row.role {
                         TensorRole::Positions => {

@@ -12,6 +12,8 @@ pub enum DecodeAccess {
     Row,
     /// The experts that the router selects.
     Experts,
+    /// All of it, once in each of the blocks that use it in turn.
+    Shared,
     /// Nothing (multi-token prediction heads, for instance).
     Never,
 }
@@ -103,6 +105,7 @@ roles! {
     Positions             "position_embd"         false  Other          Full     Row;
     OutputNorm            "output_norm"           false  Other          Full     Whole;
     Output                "output"                false  Output         Quantize Whole;
+    ClassDense            "cls"                   false  Other          Quantize Whole;
     ClassHead             "cls.output"            false  Other          Quantize Whole;
     RopeFreqs             "rope_freqs"            false  Other          Full     Whole;
     RopeFactorsLong       "rope_factors_long"     false  Other          Full     Whole;
@@ -122,6 +125,23 @@ roles! {
     FfnSubNorm            "ffn_sub_norm"          true   Other          Full     Whole;
     CrossAttnGate         "cross_attn_attn_gate"  true   Other          Full     Whole;
     CrossFfnGate          "cross_attn_mlp_gate"   true   Other          Full     Whole;
+    HybridProj            "hybrid_proj"           true   Other          Quantize Whole;
+    SharedAttnNorm        "shared_attn_norm"      true   Other          Full     Shared;
+    SharedAttnQ           "shared_attn_q"         true   AttnQ          Quantize Shared;
+    SharedAttnK           "shared_attn_k"         true   AttnK          Quantize Shared;
+    SharedAttnV           "shared_attn_v"         true   AttnV          Quantize Shared;
+    SharedAttnOutput      "shared_attn_output"    true   AttnOutput     Quantize Shared;
+    SharedFfnNorm         "shared_ffn_norm"       true   Other          Full     Shared;
+    SharedFfnUp           "shared_ffn_up"         true   FfnUp          Quantize Shared;
+    SharedFfnDown         "shared_ffn_down"       true   FfnDown        Quantize Shared;
+    AttnQAdapterA         "attn_q_adapter_a"      true   Other          Quantize Whole;
+    AttnQAdapterB         "attn_q_adapter_b"      true   Other          Quantize Whole;
+    AttnKAdapterA         "attn_k_adapter_a"      true   Other          Quantize Whole;
+    AttnKAdapterB         "attn_k_adapter_b"      true   Other          Quantize Whole;
+    AttnVAdapterA         "attn_v_adapter_a"      true   Other          Quantize Whole;
+    AttnVAdapterB         "attn_v_adapter_b"      true   Other          Quantize Whole;
+    FfnAdapterA           "ffn_adapter_a"         true   FfnUp          Quantize Whole;
+    FfnAdapterB           "ffn_adapter_b"         true   FfnUp          Quantize Whole;
     AttnPostNorm          "post_attention_norm"   true   Other          Full     Whole;
     AttnQA                "attn_q_a"              true   Other          Quantize Whole;
     AttnQANorm            "attn_q_a_norm"         true   Other          Full     Whole;

@@ -54,8 +54,14 @@ const RENAMED: &[(&str, &str)] = &[
 /// How names of tensors in blocks begin, with the block's number.
 const BLOCKS: &[&str] = &["layers.{}.", "blocks.{}."];
 
-/// Parts of names whose numbers are no numbers of blocks or experts, with others for them.
-const LETTERED: &[(&str, &str)] = &[(".lora.0.", ".lora.down."), (".lora.2.", ".lora.up.")];
+/// Numbers in names that are none of blocks or experts, with words for them: what such a name has, the part of it with the
+/// number, and the part with the word.
+const LETTERED: &[(&str, &str, &str)] = &[
+    (".lora.", ".lora.0.", ".lora.down."),
+    (".lora.", ".lora.2.", ".lora.up."),
+    ("_adapter_list.", ".0.weight", ".down.weight"),
+    ("_adapter_list.", ".1.weight", ".up.weight"),
+];
 
 /// The weights of a checkpoint by what they belong to.
 pub(super) struct Sorted {
@@ -105,9 +111,10 @@ impl Sorted {
                 .iter()
                 .find(|(name, _)| *name == bare)
                 .map_or(bare, |(_, usual)| usual);
-            let lettered = LETTERED.iter().find(|(part, _)| bare.contains(part));
-            let (pattern, numbers) = match lettered {
-                Some((part, by)) => split_numbers(&bare.replace(part, by)),
+            let is_in =
+                |(of, part, _): &&(&str, &str, &str)| bare.contains(of) && bare.contains(part);
+            let (pattern, numbers) = match LETTERED.iter().find(is_in) {
+                Some((_, part, by)) => split_numbers(&bare.replace(part, by)),
                 None => split_numbers(bare),
             };
             let kind = left_out::of_hugging_face(&tensor.name, bare, &tensor.shape, beside);

@@ -9,7 +9,7 @@ mod text;
 use crate::convert::{LostScaling, LostWindow};
 use crate::device::L4tRelease;
 use crate::dtype::Dtype;
-use crate::model::{LeftOut, OnlyRuntime};
+use crate::model::LeftOut;
 use crate::units::Bytes;
 
 pub use kv::KvProblem;
@@ -249,7 +249,9 @@ pub enum Note {
         /// The runtime.
         runtime: String,
         /// Its last version that does.
-        only: OnlyRuntime,
+        until: &'static str,
+        /// Tokens of its cache that an image takes beside the text.
+        image_tokens: Option<u64>,
     },
     /// The KV cache is quantized, which costs speed.
     QuantizedCache {

@@ -177,11 +177,11 @@ impl Note {
             ),
             Note::LostScaling(lost) => lost.to_string(),
             Note::LostWindow(lost) => lost.to_string(),
-            Note::LastVersion { runtime, only } => {
-                let images = only.image_tokens.map_or(String::new(), |tokens| {
+            Note::LastVersion { runtime, until, image_tokens } => {
+                let images = image_tokens.map_or(String::new(), |tokens| {
                     format!("; an image takes {tokens} tokens of the cache beside its text, which --context has to hold")
                 });
-                format!("{} serves this architecture up to {}{images}", runtime, only.until)
+                format!("{runtime} serves this architecture up to {until}{images}")
             }
             Note::QuantizedCache { dtype } => format!(
                 "a {} cache saves memory and costs some speed; prefill widens one layer of it to F16",

@@ -269,7 +269,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 [share(rows), tensor.row().saturating_mul(used)],
             ))
         }
-        DecodeAccess::Whole if tensor.shape.len() < 2 => {
+        DecodeAccess::Whole | DecodeAccess::Shared if tensor.shape.len() < 2 => {
             let bytes = assigned.bytes.0;
             Some(Operation::dense(
                 "embedding rows and norms",
@@ -281,7 +281,27 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
             ))
         }
         DecodeAccess::Whole => Some(matrix(model, group, tensor, assigned)),
+        DecodeAccess::Shared => {
+            let one = matrix(model, group, tensor, assigned);
+            let mut all = one.clone();
+            // Nothing of it stays near the processor until the next block that uses it.
+            (1..uses(model, tensor)).for_each(|_| all.add(&one));
+            Some(all)
+        }
     }
+}
+
+/// The blocks with attention that use a tensor which several of them share: those in turn from the one that stores it.
+fn uses(model: &ModelSpec, tensor: &Tensor) -> usize {
+    let layers = model.layers.iter().enumerate();
+    let attending = layers.filter(|(_, layer)| layer.mixer.attention.is_some());
+    let mut attending = attending.map(|(block, _)| Some(block as u32));
+    let stored = model.tensors.iter().filter(|t| t.role == tensor.role);
+    let step = stored.count().max(1);
+    let from = attending
+        .by_ref()
+        .skip_while(|block| *block != tensor.layer);
+    from.step_by(step).count().max(1)
 }
 
 fn matrix(

@@ -4,7 +4,7 @@ use super::error::CandidateError;
 use super::gguf_header::GgufHeader;
 use super::quality::{FromOriginal, KnownQuality};
 use super::request::Schemes;
-use crate::checkpoint::{Checkpoint, Pooling, RawConfig, SourceFormat, is_quantized_as_it_runs};
+use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat, is_quantized_as_it_runs};
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
@@ -40,18 +40,26 @@ pub(super) fn candidates(
     }
     let last_version = match model::served_alone(model) {
         Some(ServedAlone::By(only)) if only.id != runtime.id => {
+            let until = match only.until {
+                Some(until) => format!("had its architecture, up to {until}"),
+                None => "has its architecture".to_owned(),
+            };
             return Err(not_run(format!(
-                "of the runtimes here, `{}` alone had its architecture, up to {}",
-                only.id, only.until
+                "of the runtimes here, `{}` alone {until}",
+                only.id
             )));
         }
         Some(ServedAlone::AsGguf) if !runtime.loads.reads(Container::Gguf) => {
             let why = "its checkpoint is none that runtimes here read, only a GGUF of it";
             return Err(not_run(why.to_owned()));
         }
-        Some(ServedAlone::By(only)) => Some(Note::LastVersion {
+        Some(ServedAlone::Elsewhere(why)) if !runtime.loads.reads(Container::Gguf) => {
+            return Err(not_run(why.to_owned()));
+        }
+        Some(ServedAlone::By(only)) => only.until.map(|until| Note::LastVersion {
             runtime: runtime.name.clone(),
-            only,
+            until,
+            image_tokens: only.image_tokens,
         }),
         _ => None,
     };
@@ -196,11 +204,6 @@ fn no_kernels(runtime: &RuntimeProfile, dtype: Dtype) -> CandidateError {
 
 /// Why this program's decoder does not run `model`, or the GGUF that it becomes.
 fn not_decoded(model: &ModelSpec) -> Option<String> {
-    if let Some(retrieval) = &model.retrieval
-        && retrieval.pooling == Some(Pooling::Rank)
-    {
-        return Some(format!("it is {}", retrieval.kind.what));
-    }
     match &model.forward {
         Err(why) if model.source == SourceFormat::Gguf => Some(why.clone()),
         Ok(_) => None,

@@ -19,7 +19,7 @@ mod throughput;
 
 use std::sync::Arc;
 
-use crate::checkpoint::{self, Checkpoint, Origin, Pooling, SourceFormat, Stores};
+use crate::checkpoint::{self, Checkpoint, Origin, SourceFormat, Stores};
 use crate::convert;
 use crate::device;
 use crate::evidence::quality::{Basis, CacheCosts};
@@ -153,7 +153,7 @@ impl Planner {
             Some(retrieval) => Err(OpenError::Retrieval {
                 model: self.checkpoint.origin.text().to_owned(),
                 what: retrieval.kind.what.clone(),
-                is_decoded: retrieval.pooling != Some(Pooling::Rank),
+                is_decoded: model::unknown_pass(&self.model).is_none(),
             }),
         }
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::error::QuantizeError;
 use super::packed::{Files, Weight};
-use super::tensor_rows::{RowRun, RowSource, TensorRows, decodable};
+use super::tensor_rows::{Magnitude, RowRun, RowSource, TensorRows, decodable};
 use crate::checkpoint::{Checkpoint, SourceFormat, StoredTensor};
 use crate::convert::{self, Change, Permutation};
 use crate::dtype::{self, Dtype};
@@ -75,6 +75,7 @@ impl<'a> Sources<'a> {
             columns,
             change: Change::default(),
             transposed: None,
+            magnitude: Magnitude::default(),
         })
     }
 
@@ -104,6 +105,7 @@ impl<'a> Sources<'a> {
                 ..Change::default()
             },
             transposed: Some(Box::new(stored)),
+            magnitude: Magnitude::default(),
         })
     }
 
@@ -209,6 +211,7 @@ impl<'a> Sources<'a> {
                     columns: height,
                     change,
                     transposed: Some(Box::new(stored)),
+                    magnitude: Magnitude::default(),
                 })
             }
             _ => self.in_rows(tensor, change, columns, tensor.elements()),
@@ -309,6 +312,7 @@ impl<'a> Sources<'a> {
             columns,
             change,
             transposed: None,
+            magnitude: Magnitude::default(),
         })
     }
 }

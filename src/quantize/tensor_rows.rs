@@ -4,6 +4,7 @@
 //! In: stored weights, plain or packed, and what conversion does to them. Out: values. Must not: encode.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use super::blocks::{self, half};
 use super::error::QuantizeError;
@@ -49,7 +50,18 @@ pub(super) struct TensorRows<'a> {
     pub(super) change: Change,
     /// The stored rows, blocks of which are transposed: each block has as many rows as this tensor columns.
     pub(super) transposed: Option<Box<TensorRows<'a>>>,
+    pub(super) magnitude: Magnitude,
 }
+
+/// The mean magnitude of all values of a tensor, which is read once for it when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct Magnitude(Mutex<Option<f32>>);
+
+/// Values that are read at a time for the mean magnitude of a tensor.
+const MEASURED: u64 = 1 << 18;
+
+/// The least magnitude that values are rounded to (`weight_quant` of llama.cpp's `conversion/bitnet.py`).
+const LEAST_MAGNITUDE: f32 = 1e-5;
 
 /// `ln(1 + e^x)`, computed in double precision and then rounded, so that the result is machine-independent: the last bit of
 /// PyTorch's depends on the processor, and on where in a tensor the value stands. `x` itself above 20, as there.
@@ -119,10 +131,70 @@ impl<'a> TensorRows<'a> {
         buffers: &mut ReadBuffers,
         values: &mut Vec<f32>,
     ) -> Result<(), QuantizeError> {
-        let (columns, range_start) = (self.columns as usize, range.start);
+        let columns = self.columns as usize;
         if let Some(stored) = &self.transposed {
             return self.read_transposed(stored, range, buffers, values);
         }
+        self.in_order(range, buffers, values)?;
+        match self.change.value {
+            ValueChange::None => {}
+            ValueChange::Add(more) => values.iter_mut().for_each(|value| *value += more),
+            ValueChange::UnitRows => values.chunks_exact_mut(columns).for_each(|row| {
+                let squares = row.iter().map(|x| f64::from(*x).powi(2));
+                let norm = squares.sum::<f64>().sqrt().max(1e-12);
+                row.iter_mut()
+                    .for_each(|x| *x = (f64::from(*x) / norm) as f32);
+            }),
+            ValueChange::NegatedExp => {
+                // Computed in double precision and then rounded, so that the result is machine-independent.
+                let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;
+                values.iter_mut().for_each(decay);
+            }
+            ValueChange::Softplus => values
+                .iter_mut()
+                .for_each(|value| *value = softplus(*value)),
+            ValueChange::Ternary => {
+                // The converter divides by the reciprocal, in single precision, whose last bits a file keeps.
+                let (reciprocal, round) = (1.0 / self.magnitude(buffers)?, self.rounding());
+                let ternary = |x: f32| (x * reciprocal).round_ties_even().clamp(-1.0, 1.0);
+                values
+                    .iter_mut()
+                    .for_each(|x| *x = round(ternary(*x) / reciprocal));
+            }
+        }
+        Ok(())
+    }
+
+    /// The mean magnitude of all values.
+    fn magnitude(&self, buffers: &mut ReadBuffers) -> Result<f32, QuantizeError> {
+        let mut found = self
+            .magnitude
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = *found {
+            return Ok(found);
+        }
+        let step = (MEASURED / self.columns.max(1)).max(1);
+        let (mut sum, mut values) = (0.0, Vec::new());
+        for first in (0..self.rows).step_by(step as usize) {
+            self.in_order(first..self.rows.min(first + step), buffers, &mut values)?;
+            sum += values.iter().map(|x| f64::from(x.abs())).sum::<f64>();
+        }
+        let count = self.rows.saturating_mul(self.columns);
+        let mean = (sum as f32 / count as f32).max(LEAST_MAGNITUDE);
+        *found = Some(mean);
+        Ok(mean)
+    }
+
+    /// Reads rows `range` in the order of the output, each value times its factors.
+    fn in_order(
+        &self,
+        range: Range<u64>,
+        buffers: &mut ReadBuffers,
+        values: &mut Vec<f32>,
+    ) -> Result<(), QuantizeError> {
+        let (columns, range_start) = (self.columns as usize, range.start);
         if let Some((weight, rows)) = self.of_one_weight(&range) {
             weight.read(rows, values)?;
         } else {
@@ -143,29 +215,20 @@ impl<'a> TensorRows<'a> {
             }
         }
         self.scale(range_start, values);
-        match self.change.value {
-            ValueChange::None => {}
-            ValueChange::Add(more) => values.iter_mut().for_each(|value| *value += more),
-            ValueChange::UnitRows => values.chunks_exact_mut(columns).for_each(|row| {
-                let squares = row.iter().map(|x| f64::from(*x).powi(2));
-                let norm = squares.sum::<f64>().sqrt().max(1e-12);
-                row.iter_mut()
-                    .for_each(|x| *x = (f64::from(*x) / norm) as f32);
-            }),
-            ValueChange::NegatedExp => {
-                // Computed in double precision and then rounded, so that the result is machine-independent.
-                let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;
-                values.iter_mut().for_each(decay);
-            }
-            ValueChange::Softplus => values
-                .iter_mut()
-                .for_each(|value| *value = softplus(*value)),
-        }
         Ok(())
     }
 
-    /// Multiplies rows from `first` on with their factors, in the precision that llama.cpp's converter computes with: half
-    /// precision where that is stored, single precision else.
+    /// To the precision that llama.cpp's converter computes with: half precision where that is stored, single precision else.
+    fn rounding(&self) -> fn(f32) -> f32 {
+        match self.sources.first() {
+            Some(RowSource::Stored(stored)) if stored.dtype == Dtype::F16 => {
+                |x: f32| half::f16_to_f32(half::f32_to_f16(x))
+            }
+            _ => |x: f32| x,
+        }
+    }
+
+    /// Multiplies rows from `first` on with their factors.
     fn scale(&self, first: u64, values: &mut [f32]) {
         let Change {
             factors,
@@ -175,12 +238,7 @@ impl<'a> TensorRows<'a> {
         if factors.is_empty() && row_factors.is_empty() {
             return;
         }
-        let round = match self.sources.first() {
-            Some(RowSource::Stored(stored)) if stored.dtype == Dtype::F16 => {
-                |x: f32| half::f16_to_f32(half::f32_to_f16(x))
-            }
-            _ => |x: f32| x,
-        };
+        let round = self.rounding();
         let rows = values.chunks_exact_mut((self.columns as usize).max(1));
         for (row, number) in rows.zip(first..) {
             let own = row_factors

@@ -106,6 +106,36 @@ fn what_one_runtime_alone_serves_is_planned_for_it() {
     }
 }
 
+/// Zamba2-1.2B: no runtime of GGUFs has it, and vLLM has.
+#[test]
+fn what_newer_versions_of_a_runtime_serve_has_no_last_one() {
+    let kinds = (0..38).map(|block| if block % 6 == 5 { "hybrid" } else { "mamba" });
+    let config = json!({
+        "architectures": ["Zamba2ForCausalLM"], "model_type": "zamba2", "adapter_rank": 128, "attention_head_dim": 128,
+        "hidden_act": "gelu", "hidden_size": 2048, "intermediate_size": 8192, "mamba_d_conv": 4, "mamba_d_state": 128,
+        "mamba_expand": 2, "mamba_headdim": 64, "mamba_ngroups": 1, "max_position_embeddings": 4096,
+        "n_mamba_heads": 64, "num_attention_heads": 32, "num_hidden_layers": 38, "num_key_value_heads": 32,
+        "num_mem_blocks": 1, "rms_norm_eps": 1e-5, "use_mem_rope": true, "use_shared_attention_adapter": true,
+        "vocab_size": 32000, "layers_block_type": kinds.collect::<Vec<&str>>(),
+    });
+    let board = "--device orin-nano-8gb";
+    for gguf in ["llama.cpp", "ollama", "candle"] {
+        let run = fit(&config, &format!("{board} --runtime {gguf}"));
+        assert_eq!(run.code, 2, "{}", run.out);
+    }
+    let run = fit(&config, &format!("{board} --runtime mlc"));
+    assert_error(&run, &["`vllm` alone has its architecture"]);
+    let words = format!("{board} --runtime vllm --scheme bf16 --context 4096");
+    let plan = fit(&config, &words);
+    assert!(plan.out.starts_with("FITS"), "{}{}", plan.out, plan.err);
+    assert!(plan.out.contains("1.22 B parameters"), "{}", plan.out);
+    assert!(!plan.out.contains("up to"), "{}", plan.out);
+    let document = crate::schema::document(&fit(&config, &format!("{words} --format json")).out);
+    let memory = &document["plans"][0]["memory"];
+    // Six blocks with 32 heads of keys and of values, 128 wide, in 16 bits.
+    assert_eq!(memory["kv_cache_bytes"], 6 * 2 * 32 * 128 * 2 * 4096);
+}
+
 /// Qwen3-Next-80B-A3B and Qwen3.5-35B-A3B.
 fn delta_nets(of: &str) -> Json {
     let mut config = json!({
@@ -140,15 +170,16 @@ fn the_decoder_is_planned_for_what_it_decodes() {
     });
     for runtime in ["candle", "candle-cpu"] {
         let refused = fit(&ternary, &words(runtime));
-        assert_error(&refused, &["no GGUF is made of bitnet", "--runtime"]);
+        assert_error(
+            &refused,
+            &["no GGUF is made of bitnet", "bitnet.cpp run it"],
+        );
         for (net, parameters) in [("3.5", "34.7 B parameters"), ("next", "79.7 B parameters")] {
             let decoded = fit(&delta_nets(net), &words(runtime));
             assert!(decoded.out.starts_with("FITS"), "{}", decoded.err);
             assert!(decoded.out.contains(parameters), "{}", decoded.out);
         }
     }
-    let other = fit(&ternary, &words("vllm"));
-    assert_ne!(other.code, 2, "{}", other.err);
     let embeds = json!({
         "architectures": ["BertModel"], "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536,
         "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 30522, "type_vocab_size": 2,
@@ -191,9 +222,10 @@ fn the_decoder_says_that_it_reads_no_images() {
     }
 }
 
-/// BitNet b1.58 2B 4T: the published weights of 16 bits are rounded as the model runs, the packed ones are not read.
+/// BitNet b1.58 2B 4T: the published weights of 16 bits are rounded as the model runs, the packed ones are not read. vLLM loads
+/// neither.
 #[test]
-fn weights_that_are_rounded_as_the_model_runs_are_planned_in_16_bits() {
+fn weights_that_are_rounded_as_the_model_runs_are_described_in_16_bits() {
     let bitnet = |mode: &str| {
         json!({
             "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_act": "relu2", "hidden_size": 2560,
@@ -205,15 +237,22 @@ fn weights_that_are_rounded_as_the_model_runs_are_planned_in_16_bits() {
             },
         })
     };
-    let words = "--device orin-nx-16gb --runtime vllm";
-    let planned = fit(&bitnet("online"), words);
-    assert!(planned.out.contains("2.41 B parameters"), "{}", planned.err);
-    let document =
-        crate::schema::document(&fit(&bitnet("online"), &format!("{words} --format json")).out);
-    let notes = document["plans"][0]["notes"].to_string();
-    assert!(!notes.contains("quantization_unseen"), "{notes}");
-    let packed = fit(&bitnet("offline"), words);
-    assert_error(&packed, &["`bitnet` (BitNet, ternary weights)"]);
+    for (runtime, why) in [
+        ("vllm", "bitnet.cpp run it"),
+        ("mlc", "bitnet.cpp run it"),
+        ("llama.cpp", "squares a ReLU"),
+        ("ollama", "squares a ReLU"),
+    ] {
+        let words = format!("--device orin-nx-16gb --runtime {runtime}");
+        assert_error(&fit(&bitnet("online"), &words), &[why]);
+        let packed = fit(&bitnet("offline"), &words);
+        assert_error(&packed, &["`bitnet` (BitNet, ternary weights)"]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, bitnet("online").to_string()).unwrap();
+    let described = run(&format!("inspect {}", path.display()));
+    assert!(described.out.contains("2.41 B"), "{}", described.err);
 }
 
 /// The published gpt-oss-20b as its configuration alone says: experts in MXFP4, whatever the format of the rest.

@@ -1,5 +1,5 @@
 //! The type of every tensor: `types/*.txt` hold what llama-quantize (0.5.0-dev, `--dry-run`) chose
-//! for fourteen published shapes in every format that it offers, with an importance matrix where it demands one. A line is a tensor, its shape (rows first) and
+//! for fifteen published shapes in every format that it offers, with an importance matrix where it demands one. A line is a tensor, its shape (rows first) and
 //! its type in each format, as runs over the blocks (`Q6_K*3,Q4_K`); one column stands for all.
 //! The models come from their configurations alone. Not here: sizes of files, which hold a header.
 
@@ -216,6 +216,10 @@ every_type! {
         config
     };
     gemma_3n_e2b "gemma-3n-E2B-it" gemma3n();
+    bitnet_large "bitnet_b1_58-large" {
+        let dims = [1536, 24, 16, 16, 4096, 32_002];
+        config("BitnetForCausalLM", "llama", dims, true)
+    };
 }
 
 #[test]

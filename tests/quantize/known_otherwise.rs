@@ -279,20 +279,129 @@ fn values_of_llama_4_that_its_file_loses_are_refused() {
     }
 }
 
-#[test]
-fn bitnet_is_planned_without_llama_cpp() {
+/// BitNet b1.58: one block of the class `class`, whose norms have the names of that class.
+fn bitnet(
+    [class, kind, activation]: [&str; 3],
+    [attention, ffn]: [&str; 2],
+) -> (Json, Vec<Stored>) {
     let config = json!({
-        "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_act": "relu2", "hidden_size": 32,
+        "architectures": [class], "model_type": kind, "hidden_act": activation, "hidden_size": 32,
         "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "num_key_value_heads": 2,
-        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": true,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,
         "vocab_size": 64,
     });
     let tensors = one_block(&[
-        ("self_attn.attn_sub_norm", &[32]),
+        (attention, &[32]),
         ("mlp.gate_proj", &[64, 32]),
         ("mlp.up_proj", &[64, 32]),
         ("mlp.down_proj", &[32, 64]),
-        ("mlp.ffn_sub_norm", &[64]),
+        (ffn, &[64]),
     ]);
-    planned_without_llama_cpp((config, tensors), "squares a ReLU");
+    (config, tensors)
+}
+
+#[test]
+fn a_bitnet_that_squares_a_relu_is_for_no_runtime_here() {
+    let names = ["self_attn.attn_sub_norm", "mlp.ffn_sub_norm"];
+    let (config, tensors) = bitnet(["BitNetForCausalLM", "bitnet", "relu2"], names);
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&config, &tensors);
+    let model = model.to_str().unwrap();
+    let said = refused(&scratch, model);
+    assert!(
+        said.contains("squares a ReLU") && said.contains("bitnet.cpp run it"),
+        "{said}"
+    );
+    for (runtime, why) in [("llama.cpp", "squares a ReLU"), ("vllm", "bitnet.cpp")] {
+        let said = error(&["fit", model, "--runtime", runtime]);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// Weights are the mean magnitude of their matrix times -1, 0 or 1, whatever the format: TQ2_0 of them loses nothing but what
+/// the scale of a block does in 16 bits.
+#[test]
+fn the_weights_of_the_first_bitnets_have_three_values() {
+    let names = ["self_attn.inner_attn_ln", "mlp.ffn_layernorm"];
+    let (config, tensors) = bitnet(["BitnetForCausalLM", "llama", "silu"], names);
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&config, &tensors);
+    let output = scratch.path("x.gguf");
+    quantize(&model, "bf16", &output, &[]);
+    let written = Written::read(&output);
+    let values = |name: &str| -> Vec<f32> {
+        let halves = written.data(name).chunks(2);
+        let halves = halves.map(|half| half::bf16::from_le_bytes([half[0], half[1]]).to_f32());
+        halves.collect()
+    };
+    for (name, count) in [("attn_q", 1024), ("attn_output", 1024), ("ffn_down", 2048)] {
+        let stored: Vec<f32> = (0..count).map(wave).collect();
+        let sum: f64 = stored.iter().map(|x| f64::from(x.abs())).sum();
+        let mean = sum / count as f64;
+        let found = values(&format!("blk.0.{name}.weight"));
+        let nearest = half::bf16::from_f64(mean).to_f32();
+        for (found, stored) in found.iter().zip(&stored) {
+            let factor = (f64::from(*stored) / mean).round().clamp(-1.0, 1.0) as f32;
+            assert_eq!(*found, factor * nearest, "{name} {stored}");
+        }
+        assert!(found.contains(&0.0) && found.contains(&nearest), "{name}");
+    }
+    // Others stay as they are.
+    let stored = half::bf16::from_f32(wave(5)).to_f32();
+    assert_eq!(values("token_embd.weight")[5], stored);
+    let plan = ["fit", model.to_str().unwrap(), "--runtime"];
+    let (text, stderr, status) = orinplan(&[&plan[..], &["llama.cpp"]].concat());
+    assert!(status == 0 && text.starts_with("FITS"), "{text} {stderr}");
+    let said = error(&[&plan[..], &["vllm"]].concat());
+    assert!(said.contains("only a GGUF of it"), "{said}");
+}
+
+/// The head of BERT's class begins with its pooler, which llama.cpp's converter leaves out: llama.cpp runs both behind the names
+/// of RoBERTa's head.
+#[test]
+fn the_pooler_of_a_bert_that_ranks_is_a_part_of_its_head() {
+    let text = include_str!("../data/converter/bert.json");
+    let described: Json = serde_json::from_str(text).unwrap();
+    let listed: Vec<(String, Vec<usize>)> =
+        serde_json::from_value(described["tensors"].clone()).unwrap();
+    let tensors = listed
+        .iter()
+        .map(|(name, shape)| tensor(&format!("bert.{name}"), shape));
+    let head = [
+        tensor("classifier.weight", &[1, 64]),
+        tensor("classifier.bias", &[1]),
+    ];
+    let tensors: Vec<Stored> = tensors.chain(head).collect();
+    let mut config = described["config"].clone();
+    config["architectures"] = json!(["BertForSequenceClassification"]);
+    for (labels, is_reranker) in [
+        (json!({"0": "LABEL_0"}), true),
+        (json!({"0": "a", "1": "b"}), false),
+    ] {
+        config["id2label"] = labels;
+        let scratch = Scratch::new();
+        let model = scratch.checkpoint(&config, &tensors);
+        let words = described["files"]["tokenizer.json"].to_string();
+        std::fs::write(model.join("tokenizer.json"), words).unwrap();
+        let output = scratch.path("x.gguf");
+        if !is_reranker {
+            assert!(refused(&scratch, model.to_str().unwrap()).contains("a classifier"));
+            continue;
+        }
+        quantize(&model, "bf16", &output, &[]);
+        let written = Written::read(&output);
+        for (name, shape) in [
+            ("cls.weight", &[64, 64][..]),
+            ("cls.bias", &[64]),
+            ("cls.output.weight", &[1, 64]),
+            ("cls.output.bias", &[1]),
+        ] {
+            assert_eq!(written.shape(name), shape, "{name}");
+        }
+        let stored = half::bf16::from_f32(wave(9)).to_le_bytes();
+        assert_eq!(written.data("cls.weight")[18..20], stored);
+        // What is written is read as the same.
+        let (plan, stderr, _) = orinplan(&["fit", output.to_str().unwrap(), "--all"]);
+        assert!(plan.contains("--reranking"), "{plan} {stderr}");
+    }
 }

@@ -409,11 +409,11 @@ fn configurations_of_other_kinds_of_models() {
             &["a recurrent model (`rwkv`)", "inspect"],
         ),
         (
-            r#""architectures":["Zamba2ForCausalLM"],"model_type":"zamba2""#,
+            r#""architectures":["ZambaForCausalLM"],"model_type":"zamba""#,
             &[
-                "shared blocks of attention (`zamba2`)",
-                "llama.cpp has no architecture",
-                "vLLM",
+                "shared blocks of attention (`zamba`)",
+                "neither llama.cpp nor vLLM",
+                "Transformers",
             ],
         ),
         (

@@ -281,7 +281,7 @@ def _values(family, name, shape):
     noise = np.random.RandomState(zlib.crc32(f"{family} {name}".encode())).standard_normal(shape)
     # Gemma multiplies embeddings by the root of their width; here the last norm makes that good.
     scale = math.sqrt(HIDDEN) if family.startswith("gemma") else 1.0
-    is_norm = any(part in name for part in ("norm", ".ln_", ".ln.", "post_ln"))
+    is_norm = any(part in name for part in ("norm", ".ln_", ".ln.", "post_ln", "attn_ln"))
     if is_norm and name.endswith("weight") or name.endswith((".q_weight", ".k_weight")):
         centre = scale if name.endswith((".norm.weight", "embedding_norm.weight")) and ".layers." not in name else 1.0
         if family.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):

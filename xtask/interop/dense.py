@@ -419,6 +419,17 @@ def baichuan_13b():
     return baichuan(40)
 
 
+# Names of the norms of the first BitNets, and those of the class in Transformers.
+BITNET_NAMES = [("self_attn.inner_attn_ln.", "self_attn.attn_sub_norm."), ("mlp.ffn_layernorm.", "mlp.ffn_sub_norm.")]
+
+
+def bitnet():
+    """Weights are rounded to three values; the code of the first models is not in Transformers (expected.py)."""
+    config = plain("BitnetForCausalLM", "llama", inner=512, attention_bias=False, input_bits=8, weight_bits=1)
+    subs = [("self_attn.inner_attn_ln.weight", [HEADS * HEAD]), ("mlp.ffn_layernorm.weight", [512])]
+    return config, layers_of(config, lambda _: TWO + attention() + mlp(512) + subs)
+
+
 def qwen2vl():
     """Its three positions are one in a text."""
     config = plain(
@@ -513,5 +524,5 @@ def mobilellm():
 
 ALL = (
     qwen2vl, qwen2_5_omni, qwen3vl, qwen3vlmoe, llama4, mobilellm, hunyuan_moe, phimoe, apertus, baichuan, baichuan_13b, ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
-    granitemoe, glm4, glm4v, phi2, moondream, phi4mm, cohere2,
+    granitemoe, glm4, glm4v, phi2, moondream, phi4mm, cohere2, bitnet,
 )

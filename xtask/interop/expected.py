@@ -184,6 +184,25 @@ def _as_llama_without_names(source, target):
     return target
 
 
+def _as_bitnet(source, target):
+    """One of the first BitNets, as what Transformers' class computes with the weights that the model rounds as it runs. Inputs
+    of matrices stay as they are: llama.cpp does not round them either."""
+    config = json.loads((source / "config.json").read_text())
+    config |= {"architectures": ["BitNetForCausalLM"], "model_type": "bitnet"}
+    (target / "config.json").write_text(json.dumps(config))
+    tensors = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        tensor = tensor.float()
+        for own, usual in dense.BITNET_NAMES:
+            name = name.replace(own, usual)
+        if name.endswith("_proj.weight"):
+            magnitude = tensor.abs().mean().clamp(min=1e-5)
+            tensor = (tensor / magnitude).round().clamp(-1, 1) * magnitude
+        tensors[name] = tensor
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    return target
+
+
 def _sloped(model):
     """The Llama with scores that fall with distance in place of rotary positions."""
     heads = model.config.num_attention_heads
@@ -311,6 +330,8 @@ def _computed(directory):
             source = _as_phi3(directory, Path(scratch))
         elif config["model_type"] == "baichuan":
             source = _as_llama_without_names(directory, Path(scratch))
+        elif directory.name == "bitnet":
+            source = _as_bitnet(directory, Path(scratch))
         elif config["model_type"] == "exaone":
             source = _as_llama(directory, Path(scratch))
         if config["model_type"] == "rwkv7":

@@ -56,6 +56,8 @@ def _declare(lib):
         ("llama_set_embeddings", None, [c.c_void_p, c.c_bool]),
         ("llama_get_embeddings_seq", c.POINTER(c.c_float), [c.c_void_p, c.c_int32]),
         ("llama_model_n_embd", c.c_int32, [c.c_void_p]),
+        ("llama_model_n_cls_out", c.c_uint32, [c.c_void_p]),
+        ("llama_pooling_type", c.c_int32, [c.c_void_p]),
         ("llama_get_memory", c.c_void_p, [c.c_void_p]),
         ("llama_memory_clear", None, [c.c_void_p, c.c_bool]),
         ("llama_log_set", None, [c.c_void_p, c.c_void_p]),
@@ -149,13 +151,15 @@ class Model:
         return out.decode(errors="replace")
 
     def embedding(self, ids):
-        """The vector of a text of these tokens, by the pooling that the file states."""
+        """The vector of a text of these tokens, by the pooling that the file states; of a reranker its scores."""
         _LIB.llama_set_embeddings(self.context, True)
         self._run(ids, 0)
         row = _LIB.llama_get_embeddings_seq(self.context, 0)
         if not row:
             raise _refused("no vector of the text")
-        return np.array(np.ctypeslib.as_array(row, (_LIB.llama_model_n_embd(self.model),)))
+        ranks = _LIB.llama_pooling_type(self.context) == 4
+        width = _LIB.llama_model_n_cls_out(self.model) if ranks else _LIB.llama_model_n_embd(self.model)
+        return np.array(np.ctypeslib.as_array(row, (width,)))
 
     def _run(self, ids, start):
         batch = _LIB.llama_batch_init(len(ids), 0, 1)

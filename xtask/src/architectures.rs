@@ -16,9 +16,10 @@ use crate::interop::{embeddings, images};
 
 const HEAD: &str = "# Architectures
 
-What the program does with models of each architecture (llama.cpp's name), by the class in `config.json`. It plans all
-of them, from a `config.json` and from a GGUF; those that llama.cpp does not have (*no GGUF*) from a `config.json` alone, for
-the runtime that serves them. `cargo xtask architectures` writes this file.
+What the program does with models of each architecture (llama.cpp's name), by the class in `config.json`. It plans them
+from a `config.json` and from a GGUF; those that llama.cpp does not have (*no GGUF*) from a `config.json` alone, for the
+runtime that serves them. Those that no runtime here serves are described and not planned. `cargo xtask architectures`
+writes this file.
 
 - *converter*: a conversion is held to llama.cpp's converter, key by key and byte by byte (`tests/data/converter`).
 - *logits*: `cargo xtask interop` holds the decoder's logits to llama.cpp's on the same file in three formats, and those
@@ -120,10 +121,10 @@ fn table() -> anyhow::Result<String> {
             "| `{}` | {} | {} | {} | {decode} | {} |\n",
             row.name,
             row.classes.join(", "),
-            if row.in_llama_cpp {
-                "loader"
-            } else {
-                "no GGUF"
+            match (row.plans, row.in_llama_cpp) {
+                (false, _) => "",
+                (true, true) => "loader",
+                (true, false) => "no GGUF",
             },
             does(row.converts, &converted, "converter"),
             beside(row, &checked),
@@ -148,7 +149,8 @@ fn refused() -> String {
         "
 ## No GGUF
 
-Models that llama.cpp does not load or computes otherwise are planned for other runtimes, and no GGUF is made of them.
+No GGUF is made of models that llama.cpp does not load or computes otherwise. They are planned for the runtimes that
+serve them, if any here do.
 
 {lines}"
     )
@@ -227,10 +229,10 @@ Of {} wanted models (`xtask/wanted.txt`: what is run on Jetson boards, and the c
 - Not decoded: {}.
 ",
         models.len(),
-        entries.len(),
+        count(|entry| entry.plans),
         count(|entry| entry.converts),
         count(|entry| entry.decodes),
-        without(|_| true),
+        without(|entry| entry.plans),
         without(|entry| entry.converts),
         without(|entry| entry.decodes),
     ))

@@ -16,6 +16,9 @@ const CLASSIFIERS: &[&str] = &[
     "RewardModel",
 ];
 
+/// The end of those that rank, if they have one label: the score of a pair of texts.
+const RANKS: &str = "ForSequenceClassification";
+
 /// Parts of class names of decoders that were trained as embedding models.
 const EMBEDDERS: &[&str] = &[
     "Bidirectional",
@@ -245,14 +248,13 @@ const RECURRENT: NamedKind = NamedKind {
               GGUF of it on the board with `llama-bench`",
 };
 
-/// Blocks of attention that are used again and again between blocks of Mamba.
+/// Blocks of attention that are used again and again between blocks of the first Mamba.
 const SHARED_ATTENTION: NamedKind = NamedKind {
-    names: &["zamba", "zamba2"],
-    classes: &["Zamba"],
+    names: &["zamba"],
+    classes: &["ZambaFor"],
     what: "a hybrid of Mamba and shared blocks of attention",
-    but: ", which llama.cpp has no architecture for",
-    way_out: "no GGUF of it can be made; run the checkpoint with vLLM or Transformers. `orinplan inspect` lists the sizes of \
-              its weights",
+    but: ", which neither llama.cpp nor vLLM has an architecture for",
+    way_out: "no GGUF of it can be made; run the checkpoint with Transformers. `orinplan inspect` lists the sizes of its weights",
 };
 
 /// Every such kind, the most specific first.
@@ -299,6 +301,31 @@ pub(super) fn headless(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 /// Whether the name of a class is that of an embedding model.
 pub(super) fn embeds(class: &str) -> bool {
     EMBEDDERS.iter().any(|part| class.contains(part))
+}
+
+/// Whether a model of the class `class` ranks pairs of texts if it has one label.
+pub(in crate::checkpoint) fn ranks(class: &str) -> bool {
+    class.ends_with(RANKS)
+}
+
+/// The number of labels; as Transformers has it, two where none are stated.
+fn labels(seen: &KindEvidence<'_>) -> u64 {
+    let named = seen.json("id2label").and_then(Json::as_object);
+    let named = named.map(|labels| labels.len() as u64);
+    let counted = || seen.json("num_labels").and_then(Json::as_u64);
+    named.or_else(counted).unwrap_or(2)
+}
+
+pub(super) fn reranker(seen: &KindEvidence<'_>) -> Option<OtherKind> {
+    let class = seen.classes().find(|class| ranks(class))?;
+    let kind = OtherKind::new(
+        format!(
+            "a reranker ({}), which gives a pair of texts a score in one pass and generates none",
+            quoted(class)
+        ),
+        EMBEDDING_WAY_OUT,
+    );
+    (labels(seen) == 1).then(|| kind.retrieving(Attends::All))
 }
 
 pub(super) fn classifier(seen: &KindEvidence<'_>) -> Option<OtherKind> {

@@ -8,7 +8,7 @@ use super::keys::*;
 use super::loader_keys::LAYER_NORM;
 use crate::checkpoint::Attends;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, TensorRow};
+use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::conversion::{
     Conversion, Derived, KeyRule, Vocabulary, WeightRule, WeightTransform,
 };
@@ -27,27 +27,40 @@ const FORWARD: ArchTraits = ArchTraits {
 
 pub(super) static BERT: Arch = Arch {
     name: "bert",
-    classes: &["BertModel"],
+    classes: &["BertModel", "BertForSequenceClassification"],
     model_types: &["bert"],
     forward: Some(FORWARD),
     layers: |hparams| Ok(uncached(uniform(hparams)?)),
-    tensors: &[EMBEDDINGS, POSITIONS, BLOCK],
+    tensors: &[EMBEDDINGS, POSITIONS, BLOCK, CLASSIFIER],
     conversion: Some(BERT_CONVERSION),
     retrieval: Some(Attends::All),
     loader: Loader {
-        keys: &[LAYER_NORM],
-        rules: &[LoaderRule::NoRope, LoaderRule::TokenTypes],
-        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
-        needs_biases: &[R::TokenEmbeddingNorm, R::AttnOutNorm, R::LayerOutNorm],
-        optional: &[R::TokenTypes],
-        ..Loader::USUAL
+        biases: &[
+            R::AttnOutput,
+            R::FfnUp,
+            R::FfnDown,
+            R::ClassDense,
+            R::ClassHead,
+        ],
+        optional: &[R::TokenTypes, R::ClassDense, R::ClassHead],
+        ..ENCODER_LOADER
     },
     ..USUAL
 };
 
+/// Of encoders without a head that ranks.
+pub(super) const ENCODER_LOADER: Loader = Loader {
+    keys: &[LAYER_NORM],
+    rules: &[LoaderRule::NoRope, LoaderRule::TokenTypes],
+    biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
+    needs_biases: &[R::TokenEmbeddingNorm, R::AttnOutNorm, R::LayerOutNorm],
+    optional: &[R::TokenTypes],
+    ..Loader::USUAL
+};
+
 /// RoBERTa of many languages (BGE-M3, multilingual E5): BERT whose positions begin behind the number of its padding token.
 pub(super) static XLM_ROBERTA: Arch = Arch {
-    classes: &["XLMRobertaModel"],
+    classes: &["XLMRobertaModel", "XLMRobertaForSequenceClassification"],
     model_types: &["xlm-roberta"],
     skipped_positions,
     conversion: Some(Conversion {
@@ -59,7 +72,7 @@ pub(super) static XLM_ROBERTA: Arch = Arch {
 
 /// RoBERTa of English.
 pub(super) static ROBERTA: Arch = Arch {
-    classes: &["RobertaModel"],
+    classes: &["RobertaModel", "RobertaForSequenceClassification"],
     model_types: &["roberta"],
     skipped_positions,
     conversion: Some(ROBERTA_CONVERSION),
@@ -67,7 +80,14 @@ pub(super) static ROBERTA: Arch = Arch {
 };
 
 const ROBERTA_CONVERSION: Conversion = Conversion {
-    keys: &[DIMENSIONS, USED_POSITIONS, FILE_TYPE, NOT_CAUSAL, POOLING],
+    keys: &[
+        DIMENSIONS,
+        USED_POSITIONS,
+        FILE_TYPE,
+        NOT_CAUSAL,
+        POOLING,
+        LABEL,
+    ],
     vocabulary: Vocabulary::TypedByteLevel,
     pre_tokenizer: Some("roberta-bpe"),
     weights: &[WeightRule {
@@ -97,13 +117,13 @@ pub(super) static NOMIC_BERT: Arch = Arch {
     tensors: &[NOMIC_EMBEDDINGS, NOMIC_BLOCK],
     loader: Loader {
         rules: &[LoaderRule::TokenTypes],
-        ..BERT.loader
+        ..ENCODER_LOADER
     },
     ..BERT
 };
 
 const BERT_CONVERSION: Conversion = Conversion {
-    keys: &[DIMENSIONS, FILE_TYPE, NOT_CAUSAL, POOLING],
+    keys: &[DIMENSIONS, FILE_TYPE, NOT_CAUSAL, POOLING, LABEL],
     vocabulary: Vocabulary::WordPiece,
     ..Conversion::USUAL
 };
@@ -123,6 +143,8 @@ pub(super) const NOT_CAUSAL: &[KeyRule] = &[KeyRule::Flag {
     from: None,
     or: false,
 }];
+
+const LABEL: &[KeyRule] = &[KeyRule::Derived(Derived::StatedLabel)];
 
 const TOKENS: TensorRow =
     TensorRow::weight(R::TokenEmbedding, &["embed_tokens.weight"], vocab_rows);
@@ -232,6 +254,39 @@ const BLOCK: &[TensorRow] = &[
         hidden,
     ),
 ];
+
+/// The head of a reranker. That of BERT's class begins with the pooler, which llama.cpp's converter leaves out, and computes what
+/// llama.cpp does behind the same tensors of RoBERTa's.
+const CLASSIFIER: &[TensorRow] = &[
+    TensorRow::weight(
+        R::ClassDense,
+        &["classifier.dense.weight", "pooler.dense.weight"],
+        |p| vec![p.dims.hidden, p.dims.hidden],
+    )
+    .when(ranks),
+    TensorRow::bias(
+        R::ClassDense,
+        &["classifier.dense.bias", "pooler.dense.bias"],
+        hidden,
+    )
+    .when(ranks),
+    TensorRow::weight(
+        R::ClassHead,
+        &["classifier.out_proj.weight", "classifier.weight"],
+        |p| vec![p.params.labels, p.dims.hidden],
+    )
+    .when(ranks),
+    TensorRow::bias(
+        R::ClassHead,
+        &["classifier.out_proj.bias", "classifier.bias"],
+        |p| vec![p.params.labels],
+    )
+    .when(ranks),
+];
+
+fn ranks(p: &RowSite<'_>) -> bool {
+    p.params.labels > 0
+}
 
 pub(super) const NOMIC_EMBEDDINGS: &[TensorRow] = &[
     TOKENS,

@@ -15,7 +15,7 @@ gemma3_text gemma3n_text gemma4_text gemma4_unified_text glm glm4 glm4_moe_lite 
 granitemoeshared hunyuan_v1_dense hunyuan_v1_moe jamba kimi_linear lfm2 lfm2_moe llama llama4_text mamba mamba2 ministral3 mistral mixtral
  mllama_text_model nemotron nemotron_h olmo olmo2 olmo3 olmoe phi phi3 phimoe qwen2 qwen2_5_omni_text qwen2_5_vl_text qwen2_moe
 qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_vl_moe_text qwen3_vl_text roberta seed_oss
-smollm3 stablelm starcoder2 xlm-roberta""".split()
+smollm3 stablelm starcoder2 xlm-roberta zamba2""".split()
 FACTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "hparams.rs")
 KEYS = open(FACTS).read().split("Key of u64")[1].split("Number of f64")[0]
 READ = set(re.findall(r'"([^"]+)"', " ".join(re.findall(r"^  \| \w+ +\[([^\]]*)\]", KEYS, re.M)))) | set("""

@@ -202,13 +202,14 @@ fn has_conv_bias(p: &RowSite<'_>) -> bool {
 
 // --- groups of tensors ----------------------------------------------------------------------------
 
-/// A Mamba 2 mixer without its norm. Granite and Falcon call it `mamba`, Nemotron `mixer`.
+/// A Mamba 2 mixer without its norm. Granite and Falcon call it `mamba`, Nemotron `mixer`; Zamba has it within `mamba_decoder` too.
 pub(super) const MAMBA2: &[TensorRow] = &[
     TensorRow::weight(
         R::SsmIn,
         &[
             "layers.{}.mamba.in_proj.weight",
             "layers.{}.mixer.in_proj.weight",
+            "layers.{}.mamba_decoder.mamba.in_proj.weight",
         ],
         projected,
     )
@@ -218,32 +219,49 @@ pub(super) const MAMBA2: &[TensorRow] = &[
         &[
             "layers.{}.mamba.conv1d.weight",
             "layers.{}.mixer.conv1d.weight",
+            "layers.{}.mamba_decoder.mamba.conv1d.weight",
         ],
         conv_kernel,
     )
     .when(is_recurrent),
     TensorRow::bias(
         R::SsmConv1d,
-        &["layers.{}.mamba.conv1d.bias", "layers.{}.mixer.conv1d.bias"],
+        &[
+            "layers.{}.mamba.conv1d.bias",
+            "layers.{}.mixer.conv1d.bias",
+            "layers.{}.mamba_decoder.mamba.conv1d.bias",
+        ],
         |p| vec![conv_channels(p)],
     )
     .when(has_conv_bias),
     TensorRow::bias(
         R::SsmDt,
-        &["layers.{}.mamba.dt_bias", "layers.{}.mixer.dt_bias"],
+        &[
+            "layers.{}.mamba.dt_bias",
+            "layers.{}.mixer.dt_bias",
+            "layers.{}.mamba_decoder.mamba.dt_bias",
+        ],
         ssm_heads,
     )
     .when(is_recurrent),
     TensorRow::weight(
         R::SsmA,
-        &["layers.{}.mamba.A_log", "layers.{}.mixer.A_log"],
+        &[
+            "layers.{}.mamba.A_log",
+            "layers.{}.mixer.A_log",
+            "layers.{}.mamba_decoder.mamba.A_log",
+        ],
         head_column,
     )
     .part("")
     .when(is_recurrent),
     TensorRow::weight(
         R::SsmD,
-        &["layers.{}.mamba.D", "layers.{}.mixer.D"],
+        &[
+            "layers.{}.mamba.D",
+            "layers.{}.mixer.D",
+            "layers.{}.mamba_decoder.mamba.D",
+        ],
         head_column,
     )
     .part("")
@@ -253,6 +271,7 @@ pub(super) const MAMBA2: &[TensorRow] = &[
         &[
             "layers.{}.mamba.out_proj.weight",
             "layers.{}.mixer.out_proj.weight",
+            "layers.{}.mamba_decoder.mamba.out_proj.weight",
         ],
         ssm_out,
     )
@@ -262,7 +281,11 @@ pub(super) const MAMBA2: &[TensorRow] = &[
 /// The gated norm behind the state space.
 pub(super) const MAMBA2_NORM: &[TensorRow] = &[TensorRow::weight(
     R::SsmNorm,
-    &["layers.{}.mamba.norm.weight", "layers.{}.mixer.norm.weight"],
+    &[
+        "layers.{}.mamba.norm.weight",
+        "layers.{}.mixer.norm.weight",
+        "layers.{}.mamba_decoder.mamba.norm.weight",
+    ],
     grouped_norm,
 )
 .when(is_recurrent)];

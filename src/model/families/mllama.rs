@@ -5,8 +5,9 @@
 //! cell in those that see images, and a patch one in those that see the text. Ollama's own engine has it, and makes its file
 //! itself.
 //!
-//! Sources: `modeling_mllama.py` of Transformers; `registry.py` and `mllama.py` of vLLM; "Jenga" (SOSP 2025) for what its cells
-//! hold; `model/models/mllama` of Ollama.
+//! Sources: `modeling_mllama.py` of Transformers; of vLLM `models/registry.py` (`_PREVIOUSLY_SUPPORTED_MODELS`: the last version),
+//! `models/mllama.py` (the patches of an image are tokens of an encoder), `worker/cache_engine.py` of 0.6 to 0.10 (a block of
+//! cells has keys and values of all `num_hidden_layers`); "Jenga" (SOSP 2025); `model/models/mllama` of Ollama.
 
 use serde_json::Value as Json;
 
@@ -29,7 +30,7 @@ pub(super) static MLLAMA: Arch = Arch {
     ),
     served: Some(Served::By(ServedBy {
         runtime: "vllm",
-        until: "0.10.2",
+        until: Some("0.10.2"),
         image_tokens,
     })),
     ..USUAL

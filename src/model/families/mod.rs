@@ -52,16 +52,18 @@ mod seed_oss;
 mod stablelm;
 mod starcoder2;
 pub mod tokenizers;
+mod zamba2;
 
 use super::arch::{Arch, Variant};
 
 pub(super) use hybrid::{RECURRENT_KINDS, ssm_inner};
+pub(super) use zamba2::shared_transformers;
 
 /// GGUF's name of the architecture of a plain transformer.
 pub(super) const PLAIN: &str = "llama";
 
 /// Prefixes of tensors that are names of model types.
-pub(super) const PREFIXES: &[&str] = &["gpt_neox.", "roberta."];
+pub(super) const PREFIXES: &[&str] = &["gpt_neox.", "roberta.", "bert."];
 
 /// Classes that keep their configuration whole in one object (`config`), in parts of their own names, whatever it leaves out.
 pub(super) const WHOLE_IN_ONE: &[&str] = &[moondream::CLASS];
@@ -139,8 +141,10 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &phimoe::PHIMOE,
     &baichuan::BAICHUAN,
     &bitnet::BITNET,
+    &bitnet::BITNET_2B,
     &llama4::LLAMA4,
     &mllama::MLLAMA,
+    &zamba2::ZAMBA2,
     &bert::BERT,
     &bert::XLM_ROBERTA,
     &bert::ROBERTA,

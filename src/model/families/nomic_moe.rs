@@ -3,7 +3,7 @@
 //! Sources: `modeling_hf_nomic_bert.py` beside published weights; `src/models/nomic-bert-moe.cpp`, `bert.cpp` and
 //! `conversion/bert.py` of llama.cpp, which leaves out the bias behind the experts.
 
-use super::bert::{BERT, DIMENSIONS, NOMIC_EMBEDDINGS, NOT_CAUSAL, USED_POSITIONS};
+use super::bert::{BERT, DIMENSIONS, ENCODER_LOADER, NOMIC_EMBEDDINGS, NOT_CAUSAL, USED_POSITIONS};
 use super::common::*;
 use super::keys::*;
 use super::loader_keys::LAYER_NORM;
@@ -55,7 +55,7 @@ pub(super) static NOMIC_BERT_MOE: Arch = Arch {
     loader: Loader {
         keys: &[LAYER_NORM, OPTIONAL_STEP],
         rules: &[LoaderRule::TokenTypes],
-        ..BERT.loader
+        ..ENCODER_LOADER
     },
     ..BERT
 };

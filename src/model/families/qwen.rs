@@ -136,7 +136,10 @@ pub(super) static QWEN3: Arch = Arch {
     name: "qwen3",
     classes: &["Qwen3ForCausalLM"],
     model_types: &["qwen3"],
-    forward: Some(PLAIN),
+    forward: Some(ArchTraits {
+        ranks_by_shares: true,
+        ..PLAIN
+    }),
     tensors: &[
         RANKING,
         EMBEDDING_AND_HEAD,
@@ -168,7 +171,10 @@ pub(super) static QWEN3: Arch = Arch {
 /// A reranker is asked a question, and the shares of two answers say how well a document fits.
 const YES_OR_NO: &[&str] = &["yes", "no"];
 
-const ANSWERS: &[KeyRule] = &[KeyRule::Derived(Derived::Labels(YES_OR_NO))];
+const ANSWERS: &[KeyRule] = &[
+    KeyRule::Derived(Derived::RankPooling),
+    KeyRule::Derived(Derived::Labels(YES_OR_NO)),
+];
 
 const QUESTION: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n<Query>: {query}\n<Document>: {document}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
 

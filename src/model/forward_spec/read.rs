@@ -83,6 +83,7 @@ pub(in crate::model) fn read(
     let spec = ForwardSpec {
         temperature: temperature.or(traits.temperature),
         norm: traits.norm,
+        ranks_by_shares: traits.ranks_by_shares,
         norm_epsilon,
         embedding_scale: if traits.scale_embedding {
             root(hidden)

@@ -4,6 +4,10 @@
 
 use orinplan::checkpoint::StoredTensor;
 use orinplan::model::{self, Cache, ModelError, ModelSpec, ServedAlone, TensorRole};
+use orinplan::plan::Workload;
+use orinplan::plan::operations::decode_operations;
+use orinplan::plan::speed::OperationGroup;
+use orinplan::scheme::{Rules, Scheme, assign};
 use serde_json::{Value as Json, json};
 
 use super::support::{elements, hugging_face, planned, read, tensors};
@@ -208,7 +212,7 @@ fn blocks_that_see_images_have_norms_and_gates_of_their_own() {
     };
     assert_eq!(
         (only.id, only.until, only.image_tokens),
-        ("vllm", "0.10.2", Some(20))
+        ("vllm", Some("0.10.2"), Some(20))
     );
     // A block that the model does not have.
     let mut beyond = config;
@@ -218,6 +222,120 @@ fn blocks_that_see_images_have_norms_and_gates_of_their_own() {
         error.to_string().contains("`cross_attention_layers`"),
         "{error}"
     );
+}
+
+/// Zamba 2 with five blocks. Transformers come before the second to the fifth, and two take turns: the second and the third block
+/// store them, each with the adapters of the two blocks that use it.
+#[test]
+fn zamba2_shares_its_transformers() {
+    let mut config = small(
+        "Zamba2ForCausalLM",
+        "zamba2",
+        json!({
+            "head_dim": null, "num_hidden_layers": 5, "num_key_value_heads": 4, "attention_head_dim": 32,
+            "layers_block_type": ["mamba", "hybrid", "hybrid", "hybrid", "hybrid"], "num_mem_blocks": 2,
+            "adapter_rank": 8, "use_shared_attention_adapter": true, "add_bias_linear": false, "use_conv_bias": true,
+            "mamba_d_conv": 4, "mamba_d_state": 16, "mamba_expand": 2, "mamba_headdim": 16, "mamba_ngroups": 2,
+            "n_mamba_heads": 8, "hidden_act": "gelu", "tie_word_embeddings": true,
+        }),
+    );
+    let mut weights: Vec<(String, Vec<u64>)> = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![100, 64]),
+        ("model.final_layernorm.weight".to_owned(), vec![64]),
+    ];
+    for block in 0..5 {
+        let at = match block {
+            0 => "model.layers.0.".to_owned(),
+            _ => format!("model.layers.{block}.mamba_decoder."),
+        };
+        for (name, shape) in [
+            ("input_layernorm.weight", vec![64]),
+            // A gate and what is convolved, which is 128 wide with two groups of `B` and `C`, and a step for each head.
+            ("mamba.in_proj.weight", vec![128 + 192 + 8, 64]),
+            ("mamba.conv1d.weight", vec![192, 1, 4]),
+            ("mamba.conv1d.bias", vec![192]),
+            ("mamba.dt_bias", vec![8]),
+            ("mamba.A_log", vec![8]),
+            ("mamba.D", vec![8]),
+            ("mamba.norm.weight", vec![128]),
+            ("mamba.out_proj.weight", vec![64, 128]),
+        ] {
+            weights.push((format!("{at}{name}"), shape));
+        }
+        if block > 0 {
+            let name = format!("model.layers.{block}.linear.weight");
+            weights.push((name, vec![64, 64]));
+        }
+    }
+    for (block, adapters) in [(1, [0, 2]), (2, [1, 3])] {
+        let at = format!("model.layers.{block}.shared_transformer.");
+        for (name, shape) in [
+            ("input_layernorm", vec![128]),
+            ("self_attn.q_proj", vec![128, 128]),
+            ("self_attn.k_proj", vec![128, 128]),
+            ("self_attn.v_proj", vec![128, 128]),
+            ("self_attn.o_proj", vec![64, 128]),
+            ("pre_ff_layernorm", vec![64]),
+            ("feed_forward.gate_up_proj", vec![192, 64]),
+            ("feed_forward.down_proj", vec![64, 96]),
+        ] {
+            weights.push((format!("{at}{name}.weight"), shape));
+        }
+        for adapter in adapters {
+            for (list, inputs, outputs) in [
+                ("feed_forward.gate_up_proj", 64, 192),
+                ("self_attn.linear_q", 128, 128),
+                ("self_attn.linear_k", 128, 128),
+                ("self_attn.linear_v", 128, 128),
+            ] {
+                let list = format!("{at}{list}_adapter_list.{adapter}");
+                weights.push((format!("{list}.0.weight"), vec![8, inputs]));
+                weights.push((format!("{list}.1.weight"), vec![outputs, 8]));
+            }
+        }
+    }
+    let listed: Vec<(&str, &[u64])> = weights
+        .iter()
+        .map(|(name, shape)| (name.as_str(), shape.as_slice()))
+        .collect();
+    let model = check(config.clone(), &listed, &[]);
+    assert_eq!(shape(&model, "blk.2.attn_q_adapter_b.weight"), [2, 128, 8]);
+    assert_eq!(shape(&model, "blk.1.ffn_adapter_a.weight"), [2, 8, 64]);
+
+    // Of an adapter that is not there nothing is made.
+    let mut short = tensors(&listed);
+    short.retain(|t| !t.name.contains("gate_up_proj_adapter_list.3.1."));
+    assert!(read(&hugging_face(config.clone(), short)).is_err());
+
+    // A transformer is read each time that it is used; in F16 a weight has two bytes, and its norms have four.
+    let assignment = assign(&model, Scheme::get("f16").unwrap(), Rules::default());
+    let workload = Workload::default();
+    let operations = decode_operations(&model, &assignment, &workload);
+    let of = |group| operations.iter().filter(move |o| o.group == group);
+    let macs = |group| of(group).map(|o| o.weights).sum::<u64>();
+    let feed = 4 * (192 * 64 + 64 * 96) + 4 * (8 * 64 + 192 * 8);
+    assert_eq!(macs(OperationGroup::FeedForward), feed);
+    let attends = 4 * (3 * 128 * 128 + 64 * 128) + 4 * 3 * (2 * 8 * 128) + 4 * 64 * 64;
+    let mixes = 5 * (328 * 64 + 192 * 4 + 128 * 64);
+    let found = macs(OperationGroup::Attention);
+    // Tables of numbers for each head count as matrices of one column.
+    assert!(
+        (attends + mixes..attends + mixes + 1000).contains(&found),
+        "{found}"
+    );
+
+    for (key, value) in [
+        ("num_mem_blocks", json!(5)),
+        ("num_mem_blocks", json!(0)),
+        ("layers_block_type", json!(["m", "g", "g", "g", "g"])),
+        ("layers_block_type", json!(["mamba", "hybrid"])),
+        ("add_bias_linear", json!(true)),
+    ] {
+        let stated = std::mem::replace(&mut config[key], value);
+        let error = read(&hugging_face(config.clone(), Vec::new())).unwrap_err();
+        assert!(error.to_string().contains(key), "{error}");
+        config[key] = stated;
+    }
 }
 
 #[test]

@@ -107,10 +107,12 @@ pub(crate) fn elements(tensors: &[StoredTensor]) -> u64 {
 /// that need none.
 pub(crate) fn caches(model: &ModelSpec) -> String {
     let of = |layer: &model::Layer| {
+        let state = layer.mixer.recurrent.as_ref();
+        let kept = state.map(|s| format!("{}+{} kept", s.conv_elements, s.state_elements));
         let Some(a) = &layer.mixer.attention else {
-            let state = layer.mixer.recurrent.as_ref().unwrap();
-            return format!("{}+{} kept", state.conv_elements, state.state_elements);
+            return kept.unwrap();
         };
+        let kept = kept.map_or(String::new(), |kept| format!(" {kept}"));
         let window = a.window.map_or(String::new(), |w| format!(" w{w}"));
         let shared = match a.cache {
             Cache::Own => "",
@@ -119,7 +121,7 @@ pub(crate) fn caches(model: &ModelSpec) -> String {
             Cache::Images => " of images",
         };
         format!(
-            "{}h {}+{}{window}{shared}",
+            "{}h {}+{}{window}{shared}{kept}",
             a.kv_heads, a.key_dim, a.value_dim
         )
     };

@@ -174,11 +174,42 @@ fn a_text_becomes_one_vector() {
             );
         }
         let refused = model.embed(&prompt(), Pooling::Rank);
-        assert!(matches!(refused, Err(DecodeError::Ranks)));
+        assert!(matches!(refused, Err(DecodeError::NoRanker)));
         assert!(matches!(
             model.prefill(&prompt()),
             Err(DecodeError::OnlyEmbeds)
         ));
+    }
+}
+
+/// Scores of a head of BERT behind the first token, and of one of Qwen3-Reranker behind the last as shares of one. The numbers
+/// are llama.cpp's.
+#[test]
+fn a_text_gets_the_scores_of_a_head() {
+    let directory = tempfile::tempdir().unwrap();
+    let expected: [(&str, &[f32]); 2] = [("bert", &[-0.1225]), ("qwen3", &[0.5929, 0.4071])];
+    for (name, expected) in expected {
+        let path = directory.path().join(format!("{name}.gguf"));
+        tiny::write(name, &path, |metadata, tensors| {
+            metadata.retain(|(key, _)| !key.ends_with("pooling_type"));
+            metadata.push((format!("{name}.pooling_type"), Value::U32(4)));
+            let labels = ["yes", "no"].map(|label| Value::String(label.into()));
+            let labels = Value::Array(labels[..expected.len()].to_vec());
+            metadata.push((format!("{name}.classifier.output_labels"), labels));
+            if name == "bert" {
+                tensors.push(("cls.weight".into(), vec![64, 64]));
+                tensors.push(("cls.bias".into(), vec![64]));
+                tensors.push(("cls.output.bias".into(), vec![1]));
+            }
+            tensors.push(("cls.output.weight".into(), vec![expected.len() as u64, 64]));
+        });
+        for engine in engines() {
+            let options = LoadOptions { engine, ..small() };
+            let mut model = load(&path, &options).unwrap();
+            let scores = model.embed(&prompt(), Pooling::Rank).unwrap();
+            assert_eq!(scores.len(), expected.len());
+            near(&scores, expected, 0.005, &format!("{name}, {engine:?}"));
+        }
     }
 }
 

@@ -15,16 +15,17 @@ use serde_json::json;
 
 use super::bench::Bench;
 use super::families::Checkpoints;
+use super::gguf_file::Tensor;
 use super::shapes::{self, SHAPES, Shape};
 use crate::tiny::Noise;
 
 /// The architectures, each with the poolings that models of it have.
 pub(crate) const MODELS: &[(&str, &[Pooling])] = &[
-    ("bert", &[Pooling::Mean, Pooling::Cls]),
+    ("bert", &[Pooling::Mean, Pooling::Cls, Pooling::Rank]),
     ("nomic-bert", &[Pooling::Mean]),
     ("nomic-bert-moe", &[Pooling::Mean]),
     ("gemma-embedding", &[Pooling::Mean]),
-    ("qwen3", &[Pooling::Last]),
+    ("qwen3", &[Pooling::Last, Pooling::Rank]),
 ];
 
 /// Qwen3-Embedding, whose architecture is that of a model that writes text.
@@ -58,11 +59,43 @@ pub(super) fn check(bench: &mut Bench, _: &Checkpoints) {
     }
 }
 
+/// The scores of a reranker: several, since one alone has no direction.
+const SCORES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// The head of a reranker behind blocks of `hidden` elements: with a layer before its scores, and biases, where it is an
+/// encoder's.
+fn head(is_encoder: bool, hidden: u64) -> Vec<Tensor> {
+    let scores = SCORES.len() as u64;
+    let shapes: &[(&str, &[u64])] = if is_encoder {
+        &[
+            ("cls.weight", &[hidden, hidden]),
+            ("cls.bias", &[hidden]),
+            ("cls.output.weight", &[scores, hidden]),
+            ("cls.output.bias", &[scores]),
+        ]
+    } else {
+        &[("cls.output.weight", &[scores, hidden])]
+    };
+    let tensor = |(name, shape): &(&str, &[u64])| Tensor {
+        name: (*name).to_owned(),
+        dtype: Dtype::F32,
+        shape: shape.to_vec(),
+        bytes: vec![0; 4 * shape.iter().product::<u64>() as usize],
+    };
+    shapes.iter().map(tensor).collect()
+}
+
 /// The file of a model, its matrices in `dtype`.
 fn written(bench: &Bench, name: &str, pooling: Pooling, dtype: Dtype) -> anyhow::Result<PathBuf> {
     let shape = SHAPES.iter().find(|shape| shape.0 == name);
     let file = shapes::file(bench, shape.unwrap_or(&QWEN3))?;
     let mut file = file.with(&format!("{name}.pooling_type"), Value::U32(pooling as u32));
+    if pooling == Pooling::Rank {
+        let labels = SCORES.map(|label| Value::String(label.to_owned()));
+        let labels = Value::Array(labels.to_vec());
+        file = file.with(&format!("{name}.classifier.output_labels"), labels);
+        file.tensors.extend(head(name == "bert", 64));
+    }
     let mut noise = Noise::default();
     for tensor in &mut file.tensors {
         let is_norm = tensor.name.contains("norm") && tensor.name.ends_with("weight");

@@ -131,7 +131,7 @@ pub(super) const SHAPES: &[Shape] = &[
     ),
     (
         "bitnet",
-        "BitNetForCausalLM",
+        "BitnetForCausalLM",
         || json!({"tie_word_embeddings": true}),
         || json!({}),
     ),

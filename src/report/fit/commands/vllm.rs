@@ -62,7 +62,7 @@ pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
 /// The last version of the runtime that serves the model, where newer ones do not.
 fn last_version(report: &Report<'_>) -> Option<&'static str> {
     match model::served_alone(report.model) {
-        Some(ServedAlone::By(only)) => Some(only.until),
+        Some(ServedAlone::By(only)) => only.until,
         _ => None,
     }
 }
