@@ -85,7 +85,7 @@ pub fn macs(projector: &Projector, size: ImageSize) -> u64 {
     let (vision, encoder) = (&projector.vision, &projector.family.encoder);
     let patch = match encoder.patches {
         Patches::Normed => vision.token_side(),
-        Patches::One | Patches::TwoFrames => vision.patch,
+        Patches::One | Patches::TwoFrames | Patches::Unfolded => vision.patch,
     };
     let product = |factors: &[u64]| factors.iter().fold(1, |all: u64, f| all.saturating_mul(*f));
     let square = product(&[vision.width, vision.width]);

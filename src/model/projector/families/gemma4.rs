@@ -20,7 +20,6 @@ pub(super) static GEMMA4: Family = Family {
     rows,
     keys,
     form: Form::Converter,
-    not_written: None,
     image: |vision, size| images::whole(vision, size, (70, 1120), 2),
     reserved: Reserved::Tokens(16),
     encoder: Encoder {
