@@ -266,6 +266,7 @@ fn glm_4v() {
     check("glm4v");
 }
 
+/// The norm before the feed-forward has its own name in the record (`ln2`), by a change of the converter.
 #[test]
 fn llama4() {
     check("llama4");

@@ -119,8 +119,8 @@ pub struct Encoder {
     pub positions: Positions,
     /// One matrix for queries, keys and values.
     pub fused_qkv: bool,
-    /// The norms of blocks subtract no mean (RMS), so that they can work in place.
-    pub rms: bool,
+    /// Values of heads are normed.
+    pub value_norm: bool,
     /// A norm before the first block.
     pub pre_norm: bool,
     /// A norm after the last block.
@@ -142,7 +142,7 @@ impl Encoder {
         class_token: false,
         positions: Positions::Table,
         fused_qkv: false,
-        rms: false,
+        value_norm: false,
         pre_norm: false,
         post_norm: false,
         gated: false,

@@ -5,8 +5,8 @@
 //! `graph`, operations that work in place on their only reader's input are left out.
 
 use super::ComputeBackend;
-use super::encoder::attended;
 use super::graph::{f32_bytes, graph_of};
+use super::heads::attended;
 use super::tensors::{Graph, Id, Pool};
 use crate::model::projector::{Audio, AudioPass};
 

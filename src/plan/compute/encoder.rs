@@ -7,6 +7,7 @@ use super::ComputeBackend;
 use super::arena;
 use super::audio;
 use super::graph::{f32_bytes, graph_of};
+use super::heads::attended;
 use super::tensors::{Graph, Id, Pool};
 use crate::dtype::Dtype;
 use crate::model::Projector;
@@ -119,31 +120,6 @@ pub(super) struct Pass<'p> {
     backend: ComputeBackend,
 }
 
-/// What heads read from values as long as all of `query`, `key` and `value`, by scores of so many bytes.
-pub(super) fn attended(
-    graph: &mut Graph,
-    fused: bool,
-    scores: u64,
-    [query, key, value]: [Id; 3],
-    mask: Option<Id>,
-) -> Id {
-    let row = graph.bytes(query);
-    if fused {
-        let key = graph.own(row / 2, &[key]);
-        let value = graph.own(row / 2, &[value]);
-        let mut sources = vec![query, key, value];
-        sources.extend(mask);
-        return graph.own(row, &sources);
-    }
-    let value = graph.own(row, &[value]);
-    let scores = graph.own(scores, &[key, query]);
-    let mut sources = vec![scores];
-    sources.extend(mask);
-    let weights = graph.in_place(&sources);
-    let mixed = graph.own(row, &[value, weights]);
-    graph.own(row, &[mixed])
-}
-
 /// The masks of windows: for a block that sees one.
 #[derive(Clone, Copy)]
 struct Window {
@@ -225,12 +201,7 @@ impl Pass<'_> {
             positions.iter_mut().for_each(&mut upload);
             mask.iter_mut().for_each(&mut upload);
         }
-        // Queries come first, since nothing that they are made of depends on the picture.
-        let asked = f32_bytes(vision.text, vision.queries);
-        let queries = (encoder.head == Head::Resampler).then(|| {
-            let normed = graph.own(asked, &[]);
-            graph.own(asked, &[normed])
-        });
+        let ready = self.ready(&mut graph);
         graph.stage = "patches";
         let mut stream = self.embedded(&mut graph, raw, positions);
         let window = mask.map(|mask| {
@@ -274,7 +245,7 @@ impl Pass<'_> {
             let bytes = graph.bytes(known).saturating_add(graph.bytes(next));
             graph.own(bytes, &[known, next])
         });
-        let out = self.head(&mut graph, beside.unwrap_or(stream), queries);
+        let out = self.head(&mut graph, beside.unwrap_or(stream), ready);
         let deep: Vec<Id> = deep
             .into_iter()
             .map(|stream| {
@@ -415,14 +386,17 @@ impl Pass<'_> {
         let row = f32_bytes(vision.width, rows);
         graph.stage = "attention";
         let normed = graph.own(row, &[stream]);
-        let rotated = |graph: &mut Graph, of: Id| match (encoder.positions, positions) {
+        let has_norms = self.has("v.blk.0.attn_q_norm.weight");
+        // Heads are a view of rows, over which the first operation on them does not write.
+        let turned = |graph: &mut Graph, of: Id| match (encoder.positions, positions) {
             (
                 Positions::Resized
                 | Positions::Rotated
                 | Positions::Axes { .. }
                 | Positions::LookedUp(2),
                 Some(at),
-            ) => graph.in_place(&[of, at]),
+            ) => graph.own(row, &[of, at]),
+            _ if has_norms => graph.own(row, &[of]),
             _ => of,
         };
         let (query, key, value) = if encoder.fused_qkv {
@@ -436,10 +410,13 @@ impl Pass<'_> {
             (query, key, value)
         } else {
             let query = graph.own(row, &[normed]);
-            let query = rotated(graph, query);
+            let query = turned(graph, query);
             let key = graph.own(row, &[normed]);
-            let key = rotated(graph, key);
-            let value = graph.own(row, &[normed]);
+            let key = turned(graph, key);
+            let mut value = graph.own(row, &[normed]);
+            if encoder.value_norm {
+                value = graph.own(row, &[value]);
+            }
             (query, key, value)
         };
         if let (true, Head::Pool { transposed: true }) = (last, encoder.head) {

@@ -2,8 +2,9 @@
 //!
 //! Sources: `tools/mtmd/models/*.cpp` of llama.cpp.
 
-use super::encoder::{Pass, attended};
+use super::encoder::Pass;
 use super::graph::f32_bytes;
+use super::heads::attended;
 use super::tensors::{Graph, Id};
 use crate::model::projector::Head;
 
@@ -110,7 +111,24 @@ impl Pass<'_> {
         graph.own(f32_bytes(self.vision().text, self.tokens()), &[stream])
     }
 
-    pub(super) fn head(&self, graph: &mut Graph, stream: Id, queries: Option<Id>) -> Id {
+    /// What comes first in a pass, since nothing that it is made of depends on the picture: queries, or the embedding of a
+    /// token for each row.
+    pub(super) fn ready(&self, graph: &mut Graph) -> Option<Id> {
+        let vision = self.vision();
+        match self.projector.family.encoder.head {
+            Head::Resampler => {
+                let asked = f32_bytes(vision.text, vision.queries);
+                let normed = graph.own(asked, &[]);
+                Some(graph.own(asked, &[normed]))
+            }
+            Head::Unfolded if self.has("v.token_embd.img_break") => {
+                Some(graph.own(f32_bytes(vision.text, self.lines()), &[]))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn head(&self, graph: &mut Graph, stream: Id, ready: Option<Id>) -> Id {
         let vision = self.vision();
         let patches = f32_bytes(vision.width, self.patches() * self.batch);
         match self.projector.family.encoder.head {
@@ -142,7 +160,7 @@ impl Pass<'_> {
                 self.mapped(graph, normed)
             }
             Head::Mlp => self.mlp(graph, stream, self.merged()),
-            Head::Resampler => self.resampled(graph, stream, queries),
+            Head::Resampler => self.resampled(graph, stream, ready),
             Head::Merged => {
                 let (_, all) = self.beside(graph, stream, self.tokens());
                 let normed = graph.own(graph.bytes(all), &[all]);
@@ -154,14 +172,11 @@ impl Pass<'_> {
                 let beside = graph.own(patches, &[planes]);
                 let merged = graph.own(f32_bytes(vision.width, self.tokens()), &[beside]);
                 let rows = self.mlp(graph, merged, vision.projection);
-                if self.has("v.token_embd.img_break") {
-                    let lines = self.lines();
-                    let token = graph.own(f32_bytes(vision.text, lines), &[]);
-                    let all = f32_bytes(vision.text, self.tokens() + lines);
-                    graph.own(all, &[rows, token])
-                } else {
-                    rows
-                }
+                let Some(token) = ready else {
+                    return rows;
+                };
+                let all = graph.bytes(rows).saturating_add(graph.bytes(token));
+                graph.own(all, &[rows, token])
             }
             Head::Downsampled => {
                 let planes = graph.own(patches, &[stream]);

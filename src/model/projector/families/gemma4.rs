@@ -24,7 +24,7 @@ pub(super) static GEMMA4: Family = Family {
     reserved: Reserved::Tokens(16),
     encoder: Encoder {
         positions: Positions::LookedUp(2),
-        rms: true,
+        value_norm: true,
         gated: true,
         batches: true,
         head: Head::Pool { transposed: false },

@@ -26,7 +26,6 @@ pub(super) static GLM4V: Family = Family {
         patches: Patches::TwoFrames,
         positions: Positions::Resized,
         fused_qkv: true,
-        rms: true,
         gated: true,
         post_norm: true,
         head: Head::Downsampled,

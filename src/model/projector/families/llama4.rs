@@ -1,5 +1,8 @@
 //! Llama 4: a ViT with a class token behind the patches, positions of two axes that turn queries and keys beside a table, and
 //! three matrices over the patches of a token.
+//!
+//! llama.cpp's converter calls the norm before the feed-forward by the name that it has in another kind's encoder
+//! (`attn_post_norm`), under which llama.cpp computes another model; here it has its own (`ln2`).
 
 use super::super::family::{Encoder, Family, Form, Head, Patches, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow};

@@ -25,7 +25,6 @@ pub(super) static PIXTRAL: Family = Family {
         positions: Positions::Axes {
             beside_table: false,
         },
-        rms: true,
         pre_norm: true,
         gated: true,
         head: Head::Unfolded,

@@ -42,7 +42,6 @@ pub(super) static QWEN2_5: Family = Family {
     image,
     reserved: Reserved::Tokens(46),
     encoder: Encoder {
-        rms: true,
         gated: true,
         ..QWEN2.encoder
     },
