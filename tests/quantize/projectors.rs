@@ -514,6 +514,26 @@ fn variants_that_llama_cpp_does_not_compute_are_refused_by_name() {
     }
 }
 
+/// A token of another model's tokenizer has no row in the embedding; without a tokenizer there is none to look up.
+#[test]
+fn a_token_beyond_the_embedding_is_refused() {
+    let scratch = Scratch::new();
+    let model = checkpoint(&scratch, "mistral3", |_| {});
+    let named = |id: u64| {
+        let token = json!({"content": "[IMG_BREAK]", "special": true});
+        let config = json!({"added_tokens_decoder": {id.to_string(): token}});
+        fs::write(model.join("tokenizer_config.json"), config.to_string()).unwrap();
+    };
+    named(512);
+    let stderr = refused(&model, "f16");
+    assert!(stderr.contains("`v.token_embd.img_break`"), "{stderr}");
+    named(511);
+    quantize(&model, "f16", &scratch.path("x.gguf"), &["--projector"]);
+    fs::remove_file(model.join("tokenizer_config.json")).unwrap();
+    let stderr = refused(&model, "f16");
+    assert!(stderr.contains("[IMG_BREAK]"), "{stderr}");
+}
+
 #[test]
 fn a_text_model_has_no_projector() {
     let scratch = Scratch::new();
