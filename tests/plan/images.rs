@@ -267,13 +267,19 @@ fn minicpm_v_with_a_resampler_as_the_library() {
 /// Encoders of published widths with four blocks (eight of the windowed one), beside text models as wide.
 #[test]
 fn encoders_of_published_widths_as_the_library() {
-    let ministral = json!({
+    let mut ministral = json!({
         "model_type": "mistral3", "text_config": {"hidden_size": 3072}, "spatial_merge_size": 2,
         "vision_config": {
             "model_type": "pixtral", "hidden_act": "silu", "hidden_size": 1024, "image_size": 1540,
             "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 4, "patch_size": 14,
         },
     });
+    let blocks = ministral["vision_config"]["num_hidden_layers"].clone();
+    ministral["vision_config"]["num_hidden_layers"] = json!(24);
+    // As published, and the embedding between rows.
+    let whole = projector(&ministral, Json::Null);
+    assert_eq!(whole.parameters(), 420_083_712 + 3072);
+    ministral["vision_config"]["num_hidden_layers"] = blocks;
     let ministral = projector(&ministral, Json::Null);
     near_library(&ministral, [64.49, 86.49]);
     // Rows of 37 tokens, and one token more behind each but the last.
