@@ -6,6 +6,7 @@ use orinplan::dtype::Dtype;
 use orinplan::model::Projector;
 use orinplan::model::projector::ImageSize;
 use orinplan::plan::compute::{ComputeBackend, encoder};
+use orinplan::plan::projector::macs;
 use orinplan::units::Bytes;
 use serde_json::{Value as Json, json};
 
@@ -312,6 +313,20 @@ fn encoders_of_published_widths_as_the_library() {
     });
     let omni = projector(&omni, Json::Null);
     near_library(&omni, [569.70 + 51.27, 4871.57 + 200.96]);
+}
+
+/// An encoder of sounds beside it takes no part in looking.
+#[test]
+fn images_cost_as_much_beside_an_encoder_of_sounds() {
+    let size = ImageSize {
+        width: 576,
+        height: 576,
+    };
+    let of = |audio: Json| {
+        let vision = json!({"use_clipped_linears": true});
+        macs(&gemma4("gemma4", 1536, vision, audio), size)
+    };
+    assert_eq!(of(json!({"hidden_size": 1024})), of(Json::Null));
 }
 
 #[test]
