@@ -53,11 +53,13 @@ impl Pass<'_> {
     }
 
     /// Attention of a fixed number of queries over all patches, and one matrix.
-    fn resampled(&self, graph: &mut Graph, stream: Id, queries: Option<Id>) -> Id {
+    fn resampled(&self, graph: &mut Graph, stream: Id) -> Id {
         let vision = self.vision();
         let rows = self.patches() * self.batch;
         let every = f32_bytes(vision.text, rows);
         let asked = f32_bytes(vision.text, vision.queries);
+        let query = graph.own(asked, &[]);
+        let query = graph.own(asked, &[query]);
         let value = graph.own(every, &[stream]);
         let value = graph.own(every, &[value]);
         // Sines and cosines of both axes, joined two by two.
@@ -78,18 +80,14 @@ impl Pass<'_> {
         let attended = if self.flash_attention {
             let key = graph.own(every / 2, &[key]);
             let value = graph.own(every / 2, &[value]);
-            let mut sources = vec![key, value];
-            sources.extend(queries);
-            graph.own(asked, &sources)
+            graph.own(asked, &[query, key, value])
         } else {
             let value = graph.own(every, &[value]);
             let scores = f32_bytes(
                 rows.saturating_mul(vision.queries),
                 vision.text / RESAMPLER_HEAD,
             );
-            let mut sources = vec![key];
-            sources.extend(queries);
-            let scores = graph.own(scores, &sources);
+            let scores = graph.own(scores, &[key, query]);
             let weights = graph.in_place(&[scores]);
             let mixed = graph.own(asked, &[value, weights]);
             graph.own(asked, &[mixed])
@@ -111,16 +109,10 @@ impl Pass<'_> {
         graph.own(f32_bytes(self.vision().text, self.tokens()), &[stream])
     }
 
-    /// What comes first in a pass, since nothing that it is made of depends on the picture: queries, or the embedding of a
-    /// token for each row.
+    /// What is there from the start of a pass, since it is made of nothing: the embedding of a token for each row.
     pub(super) fn ready(&self, graph: &mut Graph) -> Option<Id> {
         let vision = self.vision();
         match self.projector.family.encoder.head {
-            Head::Resampler => {
-                let asked = f32_bytes(vision.text, vision.queries);
-                let normed = graph.own(asked, &[]);
-                Some(graph.own(asked, &[normed]))
-            }
             Head::Unfolded if self.has("v.token_embd.img_break") => {
                 Some(graph.own(f32_bytes(vision.text, self.lines()), &[]))
             }
@@ -160,7 +152,7 @@ impl Pass<'_> {
                 self.mapped(graph, normed)
             }
             Head::Mlp => self.mlp(graph, stream, self.merged()),
-            Head::Resampler => self.resampled(graph, stream, ready),
+            Head::Resampler => self.resampled(graph, stream),
             Head::Merged => {
                 let (_, all) = self.beside(graph, stream, self.tokens());
                 let normed = graph.own(graph.bytes(all), &[all]);
