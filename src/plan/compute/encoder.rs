@@ -194,12 +194,15 @@ impl Pass<'_> {
         };
         let mask_of = |graph: &mut Graph| graph.input(self.mask_bytes(self.patches()));
         let mut mask = (vision.window_every > 0).then(|| mask_of(&mut graph));
+        let fours = vision.merger_block.is_some() && self.has("v.vit_merger.ln1.weight");
+        let mut mask_of_fours = fours.then(|| graph.input(self.mask_bytes(self.rows())));
         if self.backend == ComputeBackend::Cuda {
             graph.pool = Pool::Device;
             let mut upload = |id: &mut Id| *id = graph.own(graph.bytes(*id), &[*id]);
             upload(&mut raw);
             positions.iter_mut().for_each(&mut upload);
             mask.iter_mut().for_each(&mut upload);
+            mask_of_fours.iter_mut().for_each(&mut upload);
         }
         let ready = self.ready(&mut graph);
         graph.stage = "patches";
@@ -228,8 +231,10 @@ impl Pass<'_> {
                 looked_at.push(stream);
             }
             stream = self.block(&mut graph, stream, positions, (window, rows), (block, last));
-            if vision.merger_block == Some(block) && self.has("v.vit_merger.ln1.weight") {
-                stream = self.fours(&mut graph, stream);
+            if let (Some(at), Some(mask)) = (vision.merger_block, mask_of_fours)
+                && at == block
+            {
+                stream = self.fours(&mut graph, stream, mask);
                 rows /= 4;
             }
             if vision.deepstack.contains(&block) {

@@ -13,13 +13,12 @@ const RESAMPLER_HEAD: u64 = 128;
 
 impl Pass<'_> {
     /// Attention within each four patches, then one row of the four: their mean, and two matrices over all of them.
-    pub(super) fn fours(&self, graph: &mut Graph, stream: Id) -> Id {
+    pub(super) fn fours(&self, graph: &mut Graph, stream: Id, mask: Id) -> Id {
         let vision = self.vision();
         let rows = self.rows();
         let row = f32_bytes(vision.width, rows);
         graph.stage = "merger";
         let index = graph.store(&[]);
-        let mask = graph.own(self.mask_bytes(rows), &[]);
         let normed = graph.own(row, &[stream]);
         let ordered = graph.own(row, &[normed, index]);
         let [query, key, value] = [0; 3].map(|_| graph.own(row, &[ordered]));

@@ -52,7 +52,7 @@ const SIZES: [(u64, u64); 4] = [(100, 200), (640, 480), (1024, 768), (37, 53)];
 const SCHEMES: [&str; 3] = ["f16", "bf16", "q8_0"];
 
 /// How far a buffer may be from the library's, as a share of it, and in MiB.
-const APART: (f64, f64) = (0.1, 0.1);
+const APART: (f64, f64) = (0.01, 0.02);
 
 /// Checks every pair.
 pub(super) fn check(bench: &mut Bench, _: &Checkpoints) {
