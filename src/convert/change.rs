@@ -81,6 +81,16 @@ pub struct RowSlices {
     pub ranges: Vec<Range<u64>>,
 }
 
+impl RowSlices {
+    /// Whether so many `rows` are a whole number of periods, and a period has the rows that are taken of it.
+    pub fn divides(&self, rows: u64) -> bool {
+        let mut ranges = self.ranges.iter();
+        self.period > 0
+            && rows.is_multiple_of(self.period)
+            && ranges.all(|range| range.end <= self.period)
+    }
+}
+
 impl Permutation {
     /// The stored index of the row or column that is written at index `place`.
     pub fn source(self, place: u64) -> u64 {

@@ -3,17 +3,18 @@
 //! the order of the file. Must not: read weights.
 
 use super::change::{Change, Permutation, RowSlices, ValueChange};
-use super::{ConvertError, Pairs, ParameterCounts, QUANTIZATION_VERSION, add_names, sampling};
+use super::{
+    ConvertError, Pairs, ParameterCounts, QUANTIZATION_VERSION, add_names, sampling, tokenizer,
+};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
 use crate::model::Projector;
-use crate::model::projector::{Form, ProjectorConfig, ProjectorError, ProjectorTensor, Taken};
+use crate::model::projector::{Form, ProjectorConfig, ProjectorTensor, Taken};
 
 /// The metadata of `projector` of `checkpoint` as a GGUF of `file_type`.
 ///
 /// # Errors
-/// [`ConvertError`]: a checkpoint that is a GGUF already, a projector that is planned and not written, or a file beside
-/// the weights that is missing or cannot be read.
+/// [`ConvertError`]: a checkpoint that is a GGUF already, or a file beside the weights that is missing or cannot be read.
 pub fn projector_metadata(
     checkpoint: &Checkpoint,
     projector: &Projector,
@@ -23,13 +24,6 @@ pub fn projector_metadata(
         return Err(ConvertError::NotHuggingFace);
     };
     let family = projector.family;
-    if let Some(reason) = family.not_written {
-        return Err(ProjectorError::NotWritten {
-            name: family.name,
-            reason,
-        }
-        .into());
-    }
     let config = ProjectorConfig::new(json, checkpoint.processor()?)?;
     if let Form::Script {
         holds,
@@ -91,20 +85,31 @@ pub fn projector_metadata(
             set(&format!("clip.audio.{key}"), Value::U32(count as u32));
         }
     }
+    let heard = family.audio.zip(projector.audio.as_ref());
+    let of_sounds = heard.map(|(kind, audio)| {
+        let part = config.audio.unwrap_or(&serde_json::Value::Null);
+        let eps = config.number(part, "layer_norm_eps", kind.eps);
+        [
+            ("num_mel_bins", Value::U32(audio.stated_bins as u32)),
+            ("attention.layer_norm_epsilon", Value::F32(eps)),
+        ]
+    });
+    let is_named = heard.is_some_and(|(kind, _)| kind.is_named);
+    for (key, value) in of_sounds.clone().into_iter().flatten() {
+        if !is_named {
+            set(&format!("clip.audio.{key}"), value);
+        }
+    }
     set(family.name_key, Value::String(family.name.to_owned()));
     for (key, value) in (family.keys)(&config, vision) {
         set(key, value);
     }
-    if let (Some(kind), Some(audio)) = (family.audio, &projector.audio) {
-        let part = config.audio.unwrap_or(&serde_json::Value::Null);
-        let eps = config.number(part, "layer_norm_eps", 1e-6);
+    if let Some((kind, _)) = heard.filter(|_| is_named) {
         let name = Value::String(kind.name.to_owned());
         set("clip.audio.projector_type", name);
-        set(
-            "clip.audio.num_mel_bins",
-            Value::U32(audio.stated_bins as u32),
-        );
-        set("clip.audio.attention.layer_norm_epsilon", Value::F32(eps));
+        for (key, value) in of_sounds.into_iter().flatten() {
+            set(&format!("clip.audio.{key}"), value);
+        }
     }
     set(
         "general.quantization_version",
@@ -185,8 +190,14 @@ fn name(checkpoint: &Checkpoint, config: &serde_json::Value) -> Option<Value> {
         .map(|(_, value)| value)
 }
 
-/// The change from the stored tensor to that of a GGUF.
-pub fn projector_change(of: &ProjectorTensor) -> Change {
+/// The change from the stored tensor of `checkpoint` to that of a GGUF.
+///
+/// # Errors
+/// [`ConvertError`]: a token whose embedding is taken is none of the tokenizer beside the weights.
+pub fn projector_change(
+    checkpoint: &Checkpoint,
+    of: &ProjectorTensor,
+) -> Result<Change, ConvertError> {
     let columns = of.tensor.row().max(1);
     let rows = of.tensor.elements() / columns;
     let part = |period: u64, first: u64, rows: u64| {
@@ -195,8 +206,8 @@ pub fn projector_change(of: &ProjectorTensor) -> Change {
             ranges: std::iter::once(first..first + rows).collect(),
         })
     };
-    match of.taken {
-        Taken::All | Taken::Sines(_) => Change::default(),
+    Ok(match of.taken {
+        Taken::All | Taken::Sines(_) | Taken::Times => Change::default(),
         Taken::Transposed => Change {
             transposed: Some(columns),
             ..Change::default()
@@ -247,15 +258,59 @@ pub fn projector_change(of: &ProjectorTensor) -> Change {
             slices: part(2 * columns, frame * columns, columns),
             ..Change::default()
         },
+        // A head with an odd number of elements has no halves: without members no permutation divides its rows.
+        Taken::Pairs(head) => Change {
+            rows: Some(Permutation {
+                start: 0,
+                groups: 2,
+                members: if head.is_multiple_of(2) { head / 2 } else { 0 },
+                unit: 1,
+                rest: 0,
+            }),
+            ..Change::default()
+        },
+        Taken::Token { token, of } => {
+            let ids = tokenizer::ids(checkpoint.directory.as_deref(), &[token])?;
+            Change {
+                slices: Some(RowSlices {
+                    period: of,
+                    ranges: ids.into_iter().map(|id| id..id + 1).collect(),
+                }),
+                ..Change::default()
+            }
+        }
+    })
+}
+
+/// The table that is computed instead of taken from the checkpoint, if `of` is one.
+pub fn projector_table(of: &ProjectorTensor) -> Option<Vec<f32>> {
+    match of.taken {
+        Taken::Sines(side) => Some(table_of_places(of, side)),
+        Taken::Times => Some(table_of_times(of)),
+        _ => None,
     }
 }
 
-/// The table that is computed instead of taken from the checkpoint, if `of` is one: for each place of a square, the sines
-/// and cosines of its column and then of its row, in falling frequencies, as the script computes them in single precision.
-pub fn projector_table(of: &ProjectorTensor) -> Option<Vec<f32>> {
-    let Taken::Sines(side) = of.taken else {
-        return None;
+/// For each time, its sines and then its cosines, in falling frequencies from 1 to 1/10000, as the converter computes them in
+/// single precision.
+fn table_of_times(of: &ProjectorTensor) -> Vec<f32> {
+    let half = of.tensor.row() / 2;
+    let step = 10_000f64.ln() / half.saturating_sub(1).max(1) as f64;
+    let frequency = |n: u64| f64::from(-step as f32 * n as f32).exp() as f32;
+    let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+    let times = 0..of.tensor.shape.first().copied().unwrap_or(0);
+    let row = |time: u64| {
+        let angles = frequencies.iter();
+        let angles = angles.map(move |&frequency| f64::from(time as f32 * frequency));
+        let sines = angles.clone().map(|angle| angle.sin() as f32);
+        sines.chain(angles.map(|angle| angle.cos() as f32))
     };
+    times.flat_map(row).collect()
+}
+
+/// For each place of a square, the sines and cosines of its column and then of its row, in falling frequencies, as the script
+/// computes them in single precision.
+fn table_of_places(of: &ProjectorTensor, side: u64) -> Vec<f32> {
     let quarter = of.tensor.row() / 4;
     let frequency = |n: u64| {
         let exponent = n as f32 / quarter as f32;
@@ -275,9 +330,7 @@ pub fn projector_table(of: &ProjectorTensor) -> Option<Vec<f32>> {
     let places = axes
         .iter()
         .flat_map(|row| axes.iter().map(move |column| (row, column)));
-    Some(
-        places
-            .flat_map(|(row, column)| column.iter().chain(row).copied())
-            .collect(),
-    )
+    places
+        .flat_map(|(row, column)| column.iter().chain(row).copied())
+        .collect()
 }

@@ -7,8 +7,8 @@ use super::ConvertError;
 use super::change::{Change, Permutation, RowSlices, Turn, ValueChange};
 use super::source_config::{SourceConfig, bad, missing};
 use super::tokenizer;
-use crate::model::conversion::{KeyHeadPart, ValueHeads, WeightRule, WeightTransform};
-use crate::model::{Key, Tensor, TensorRole as R};
+use crate::model::conversion::{GroupPart, KeyHeadPart, ValueHeads, WeightRule, WeightTransform};
+use crate::model::{Attention, Key, Tensor, TensorRole as R};
 
 /// The change of `tensor` by `rules`.
 pub(super) fn change(
@@ -77,6 +77,9 @@ pub(super) fn change(
                     period: rows.saturating_mul(3),
                     ranges: std::iter::once(range).collect(),
                 });
+            }
+            WeightTransform::PartOfGroups(part) => {
+                change.slices = Some(group_part(tensor, source, part));
             }
             WeightTransform::RowsOfTokens(tokens) => {
                 let ids = tokenizer::ids(source.directory(), tokens)?;
@@ -158,12 +161,35 @@ fn is_stored_as_weight(tensor: &Tensor, source: &SourceConfig<'_>) -> bool {
     own.is_some_and(|weight| weight.name.ends_with(".weight"))
 }
 
-/// The pairs of the elements that turn: one of `of` equal parts of each head, the first.
-fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>, of: u64) -> Permutation {
+/// The attention of the block that `tensor` stands in.
+fn attention<'a>(tensor: &Tensor, source: &SourceConfig<'a>) -> Option<&'a Attention> {
     let layers = &source.model.layers;
     let layer = tensor.layer.and_then(|layer| layers.get(layer as usize));
-    let attention = layer.and_then(|layer| layer.mixer.attention.as_ref());
+    layer.and_then(|layer| layer.mixer.attention.as_ref())
+}
+
+/// The rows of a part in those of each head of keys and values.
+fn group_part(tensor: &Tensor, source: &SourceConfig<'_>, part: GroupPart) -> RowSlices {
+    let attention = attention(tensor, source);
     let head = attention.map_or(0, |a| a.key_dim);
+    let shared = attention.and_then(|a| a.heads.checked_div(a.kv_heads));
+    let queries = shared.unwrap_or(0).saturating_mul(head);
+    let key = queries.saturating_add(head);
+    let all = key.saturating_add(head);
+    let range = match part {
+        GroupPart::Queries => 0..queries,
+        GroupPart::Key => queries..key,
+        GroupPart::Value => key..all,
+    };
+    RowSlices {
+        period: all,
+        ranges: std::iter::once(range).collect(),
+    }
+}
+
+/// The pairs of the elements that turn: one of `of` equal parts of each head, the first.
+fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>, of: u64) -> Permutation {
+    let head = attention(tensor, source).map_or(0, |a| a.key_dim);
     Permutation {
         start: 0,
         groups: 2,
@@ -191,9 +217,7 @@ fn rotary_halves(tensor: &Tensor, source: &SourceConfig<'_>, of: u64) -> Permuta
 
 /// From query, key and value of each head to all queries, all keys, all values.
 fn query_key_value(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {
-    let layers = &source.model.layers;
-    let layer = tensor.layer.and_then(|layer| layers.get(layer as usize));
-    let attention = layer.and_then(|layer| layer.mixer.attention.as_ref());
+    let attention = attention(tensor, source);
     Permutation {
         start: 0,
         groups: attention.map_or(0, |a| a.heads),

@@ -94,6 +94,13 @@ pub enum SpecialToken {
         /// Its text.
         text: &'static str,
     },
+    /// The token with this text, if there is one, whatever token of its kind the files name.
+    Instead {
+        /// Its kind (`eos`).
+        kind: &'static str,
+        /// Its text.
+        text: &'static str,
+    },
     /// This token, whatever the files say.
     Id {
         /// GGUF's name of its kind.
@@ -290,6 +297,9 @@ pub enum Vocabulary {
     Phi3,
     /// SentencePiece, or byte-level BPE; `tokenizer_config.json` says whether a space stands before the first word.
     SentencePieceWithStatedSpace,
+    /// SentencePiece whose own file says whether a space stands before the first word, and whose names say which pieces are not
+    /// used; or byte-level BPE.
+    SentencePieceAsTrained,
     /// SentencePiece without a space before the first word.
     SentencePiece,
     /// WordPiece.
@@ -353,6 +363,8 @@ pub enum WeightTransform {
     QueryKeyValueByHead,
     /// Extracts a third of the rows: that of query (0), key (1) or value (2) of a matrix that stores all.
     PartOfThree(u64),
+    /// Extracts a part of a matrix that stores, for each head of keys and values, its queries, its key and its value.
+    PartOfGroups(GroupPart),
     /// Extracts the rows of these tokens.
     RowsOfTokens(&'static [&'static str]),
     /// Brings each row to unit length, in models of so many tokens alone.
@@ -383,6 +395,17 @@ pub enum ValueHeads {
     SingleRows,
     /// The columns.
     Columns,
+}
+
+/// A part of the matrix that stores query, key and value by heads of keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupPart {
+    /// The queries that share the head.
+    Queries,
+    /// Its key.
+    Key,
+    /// Its value.
+    Value,
 }
 
 /// A part of the matrix that stores all projections of a delta net key head by key head.

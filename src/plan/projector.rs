@@ -3,7 +3,7 @@
 
 use crate::dtype::Dtype;
 use crate::model::projector::{EncodedImage, ImageSize, Patches, without_file};
-use crate::model::{ModelSpec, Projector};
+use crate::model::{ModelSpec, Projector, Tensor};
 use crate::plan::compute::{ComputeBackend, EncoderCompute, encoder};
 use crate::plan::speed::{Spread, finite};
 use crate::plan::target::{Target, gpu};
@@ -79,13 +79,22 @@ pub fn compute(model: &ModelSpec, runtime: &RuntimeProfile, workload: &Workload)
     encoder(projector, image, workload.flash_attention, backend)
 }
 
+/// Weights that images go through: those of an encoder of sounds beside theirs see none.
+fn seeing(projector: &Projector) -> u64 {
+    let hears = |name: &str| name.starts_with("a.") || name.starts_with("mm.a.");
+    let tensors = projector.tensors.iter().map(|t| &t.tensor);
+    let seeing = tensors.filter(|tensor| !hears(&tensor.name));
+    let weights = seeing.map(Tensor::elements);
+    weights.fold(0, u64::saturating_add)
+}
+
 /// Multiply-accumulates of the encoder and its projection over the pictures of one image. Blocks that see windows count as
 /// if they saw the whole picture.
 pub fn macs(projector: &Projector, size: ImageSize) -> u64 {
     let (vision, encoder) = (&projector.vision, &projector.family.encoder);
     let patch = match encoder.patches {
         Patches::Normed => vision.token_side(),
-        Patches::One | Patches::TwoFrames => vision.patch,
+        Patches::One | Patches::TwoFrames | Patches::Unfolded => vision.patch,
     };
     let product = |factors: &[u64]| factors.iter().fold(1, |all: u64, f| all.saturating_mul(*f));
     let square = product(&[vision.width, vision.width]);
@@ -95,9 +104,7 @@ pub fn macs(projector: &Projector, size: ImageSize) -> u64 {
     let blocks = block.saturating_mul(vision.blocks);
     // What is neither in a block nor a table of positions multiplies tokens.
     let tables = vision.positions.saturating_mul(vision.width);
-    let rest = projector
-        .parameters()
-        .saturating_sub(blocks.saturating_add(tables));
+    let rest = seeing(projector).saturating_sub(blocks.saturating_add(tables));
     let encoded = projector.image(size);
     let pictures = encoded.pictures.iter().map(|(picture, count)| {
         let patches = (picture.width / patch.max(1)).saturating_mul(picture.height / patch.max(1));

@@ -282,7 +282,7 @@ impl<'a> Sources<'a> {
             _ if taken => {}
             _ if held == rows || held < rows && padded && held > 0 => {}
             // A stored matrix that this tensor shares with others.
-            (&[whole], Some(slices)) if slices.period > 0 && held.is_multiple_of(slices.period) => {
+            (&[whole], Some(slices)) if slices.divides(held) => {
                 let periods = 0..held / slices.period;
                 let run = |range: &Range<u64>, period| RowRun {
                     first: period * slices.period + range.start,

@@ -488,7 +488,7 @@ macro_rules! families {
 families! {
     apertus arcee baichuan bamba bert bitnet cohere cohere2 deepseek2 deepseek3 deepseek_ocr ernie4_5 ernie4_5_moe exaone exaone4
     falcon_h1 falcon_mamba gemma gemma4 gemma4_dense gemma4_moe gemma4_unified gemma_embedding glm glm4 glm4v gpt_oss gpt_oss_floats
-    gptneox granite granitehybrid granitemoe hunyuan_dense hunyuan_moe jamba kimi_linear lfm2moe llama4 mamba mamba2 minicpm
+    gptneox granite granitehybrid granitemoe hunyuan_dense hunyuan_moe internlm2 jamba kimi_linear lfm2moe llama4 mamba mamba2 minicpm
     minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe plamo2
     qwen2_5_omni qwen2moe qwen2vl qwen3_embedding qwen3_reranker qwen3_reranker_head qwen3vl qwen3vlmoe roberta rwkv7 seed_oss stablelm
     starcoder2 xlm_roberta xlm_roberta_reranker

@@ -430,6 +430,22 @@ def bitnet():
     return config, layers_of(config, lambda _: TWO + attention() + mlp(512) + subs)
 
 
+def internlm2():
+    """Queries, keys and values are stored head by head of keys and values; its code is not in Transformers (expected.py)."""
+    config = plain(
+        "InternLM2ForCausalLM", "internlm2", inner=512, bias=False, tie_word_embeddings=False,
+        rope_scaling={"type": "dynamic", "factor": 2.0},
+    )
+    block = norms("attention_norm", "ffn_norm") + [
+        ("attention.wqkv.weight", [(HEADS + 2 * GROUPS) * HEAD, HIDDEN]), ("attention.wo.weight", [HIDDEN, HEADS * HEAD]),
+        *((f"feed_forward.{name}.weight", shape) for name, shape in (
+            ("w1", [512, HIDDEN]), ("w3", [512, HIDDEN]), ("w2", [HIDDEN, 512]),
+        )),
+    ]
+    names = {"model.embed_tokens.weight": "model.tok_embeddings.weight", "lm_head.weight": "output.weight"}
+    return config, [(names.get(name, name), shape) for name, shape in layers_of(config, lambda _: block)]
+
+
 def qwen2vl():
     """Its three positions are one in a text."""
     config = plain(
@@ -523,6 +539,6 @@ def mobilellm():
 
 
 ALL = (
-    qwen2vl, qwen2_5_omni, qwen3vl, qwen3vlmoe, llama4, mobilellm, hunyuan_moe, phimoe, apertus, baichuan, baichuan_13b, ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
+    qwen2vl, qwen2_5_omni, qwen3vl, qwen3vlmoe, llama4, mobilellm, hunyuan_moe, phimoe, apertus, baichuan, baichuan_13b, internlm2, ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
     granitemoe, glm4, glm4v, phi2, moondream, phi4mm, cohere2, bitnet,
 )

@@ -203,6 +203,33 @@ def _as_bitnet(source, target):
     return target
 
 
+_INTERNLM2_NAMES = [
+    ("tok_embeddings", "embed_tokens"), ("attention_norm", "input_layernorm"), ("ffn_norm", "post_attention_layernorm"),
+    ("attention.wo", "self_attn.o_proj"), ("feed_forward.w1", "mlp.gate_proj"), ("feed_forward.w3", "mlp.up_proj"),
+    ("feed_forward.w2", "mlp.down_proj"), ("output.weight", "lm_head.weight"),
+]
+
+
+def _as_llama_of_groups(source, target):
+    """InternLM 2, whose code is not in Transformers, as the Llama that computes the same."""
+    config = json.loads((source / "config.json").read_text())
+    config |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_scaling": None}
+    (target / "config.json").write_text(json.dumps(config))
+    groups = config["num_key_value_heads"]
+    shared, width = config["num_attention_heads"] // groups, config["hidden_size"]
+    filled = []
+    for name, shape, bits in _renamed(source, _INTERNLM2_NAMES):
+        if "wqkv" not in name:
+            filled.append((name, shape, bits))
+            continue
+        heads = bits.reshape(groups, shared + 2, -1, width)
+        for part, own in (("q", heads[:, :shared]), ("k", heads[:, shared]), ("v", heads[:, shared + 1])):
+            own = np.ascontiguousarray(own.reshape(-1, width))
+            filled.append((name.replace("attention.wqkv", f"self_attn.{part}_proj"), list(own.shape), own))
+    checkpoints.save(target / "model.safetensors", filled)
+    return target
+
+
 def _sloped(model):
     """The Llama with scores that fall with distance in place of rotary positions."""
     heads = model.config.num_attention_heads
@@ -332,6 +359,8 @@ def _computed(directory):
             source = _as_llama_without_names(directory, Path(scratch))
         elif directory.name == "bitnet":
             source = _as_bitnet(directory, Path(scratch))
+        elif config["model_type"] == "internlm2":
+            source = _as_llama_of_groups(directory, Path(scratch))
         elif config["model_type"] == "exaone":
             source = _as_llama(directory, Path(scratch))
         if config["model_type"] == "rwkv7":

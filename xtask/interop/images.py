@@ -17,14 +17,17 @@ import vocabularies
 
 # The kind of each record's tokenizer, by a family that has it.
 TOKENIZERS = {
-    "gemma3": "gemma3", "gemma4": "gemma4", "idefics3": "llama", "internvl": "qwen2", "qwen": "qwen2",
-    "lfm2": "lfm2", "llava": "llama", "minicpmv": "qwen2",
+    "gemma3": "gemma3", "gemma4": "gemma4", "idefics3": "llama", "smolvlm": "llama", "internvl_internlm2": "internlm2",
+    "internvl": "qwen2", "qwen": "qwen2", "lfm2": "lfm2", "llava": "llama", "minicpmv": "qwen2", "mistral3": "ministral3",
+    "glm4v": "glm4v", "kimi_vl": "deepseek3", "llama4": "llama4",
 }
 
 # Words that the library looks for in a vocabulary, by the beginning of a record's name.
 WORDS = {
     "minicpmv": ["<image>", "</image>", "<slice>", "</slice>"],
     "idefics3": ["\n\n", "<fake_token_around_image>", "<global-img>"],
+    "smolvlm": ["\n\n", "<fake_token_around_image>", "<global-img>"],
+    "mistral3": ["[IMG_BREAK]", "[IMG_END]"],
     "lfm2": ["<|image_start|>", "<|image_end|>", "<|img_thumbnail|>"],
 }
 

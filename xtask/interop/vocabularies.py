@@ -189,6 +189,7 @@ KINDS = {
     "qwen2_5_omni": (_byte_level, QWEN2, False), "qwen3vlmoe": (_byte_level, QWEN2, False),
     "llama4": (_byte_level, GPT4O, True), "mobilellm": (_byte_level, LLAMA3, True),
     "baichuan": (_pieces, True), "baichuan_13b": (_pieces, True), "bitnet": (_pieces, True),
+    "internlm2": (_pieces, False),
     "mamba": (_byte_level, GPT2, False), "falcon_mamba": (_byte_level, GPT2, False), "jamba": (_pieces, True),
     "bamba": (_byte_level, LLAMA3, True), "qwen3next": (_byte_level, QWEN2, False),
     "kimi_linear": (_byte_level, QWEN2, False), "rwkv7": (_world,), "plamo2": (_scored,),

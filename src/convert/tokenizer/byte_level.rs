@@ -50,6 +50,7 @@ pub(super) fn tokens(
         types: Vec::with_capacity(size as usize),
         merges: StringList::default(),
         charsmap: None,
+        adds_space: None,
     };
     for (id, &at) in (0..size).zip(&by_id) {
         match added.get(&id) {

@@ -99,8 +99,7 @@ pub(super) fn add(
         Some(path) => {
             let files: TokenizerFiles<'_, IgnoredAny> =
                 TokenizerFiles::read(directory, tokenizer_config)?;
-            let phi3 = vocabulary == Vocabulary::Phi3;
-            let tokens = pieces::from_model(&path, &files, size, phi3)?;
+            let tokens = pieces::from_model(&path, &files, size, vocabulary)?;
             (tokens, special::read(&files, config), files.config)
         }
         None => {
@@ -165,6 +164,7 @@ pub(super) fn add(
     let space = match vocabulary {
         Vocabulary::SentencePiece | Vocabulary::MergedPieces => Some(false),
         Vocabulary::SentencePieceWithStatedSpace => space,
+        Vocabulary::SentencePieceAsTrained => tokens.adds_space,
         Vocabulary::SentencePieceOrUnspacedPieces if !of_model => Some(false),
         _ => None,
     };
@@ -262,6 +262,8 @@ struct Tokens {
     merges: StringList,
     /// What Unigram changes in a text before it is split.
     charsmap: Option<Vec<u8>>,
+    /// Whether a space stands before the first word, where the pieces say so.
+    adds_space: Option<bool>,
 }
 
 impl Tokens {
@@ -341,10 +343,11 @@ pub(super) fn chat_template(directory: &Path) -> Option<String> {
     template::of(directory).ok().flatten()
 }
 
-/// The ids of `wanted` in the `tokenizer.json` of `directory`.
+/// The ids of `wanted` in the `tokenizer_config.json` and the `tokenizer.json` of `directory`.
 ///
 /// # Errors
-/// [`ConvertError::NoTokenizer`] without the file, [`ConvertError::NoToken`] for a token that it does not have.
+/// [`ConvertError::NoTokenizer`] without the second file for a token that the first does not name,
+/// [`ConvertError::NoToken`] for one that neither has.
 pub(super) fn ids(
     directory: Option<&Path>,
     wanted: &[&'static str],
@@ -353,9 +356,14 @@ pub(super) fn ids(
         place: directory.unwrap_or(Path::new("")).to_owned(),
     };
     let directory = directory.ok_or_else(missing)?;
-    let files: TokenizerFiles<'_, Model> = TokenizerFiles::read(directory, Map::new())?;
-    let (path, json) = files.json.as_ref().ok_or_else(missing)?;
+    let config = object_beside(directory, "tokenizer_config.json")?.unwrap_or_default();
+    let files: TokenizerFiles<'_, Model> = TokenizerFiles::read(directory, config)?;
     let id = |token: &&'static str| {
+        let mut added = files.added_by_config();
+        if let Some((id, ..)) = added.find(|(_, text, _)| text == token) {
+            return Ok(id);
+        }
+        let (path, json) = files.json.as_ref().ok_or_else(missing)?;
         json.id_of(token).ok_or_else(|| ConvertError::NoToken {
             path: path.clone(),
             token,

@@ -11,10 +11,13 @@ use super::{TokenType, TokenizerFiles, Tokens, byte_level, looks_special, object
 use super::{VOCAB_LIMIT, sentencepiece};
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
+use crate::model::conversion::Vocabulary;
 use crate::model::tokenizers::{MERGED_PIECES, SENTENCEPIECE, UNKNOWN_SPLIT};
 
 /// The score of a token that is matched before the text is split.
 const ADDED_SCORE: f32 = -1000.0;
+/// What names of pieces begin with that no text has.
+const UNUSED: &str = "[UNUSED";
 /// The score of an id without a piece.
 const PAD_SCORE: f32 = -10_000.0;
 
@@ -27,6 +30,7 @@ fn empty() -> Tokens {
         types: Vec::new(),
         merges: StringList::default(),
         charsmap: None,
+        adds_space: None,
     }
 }
 
@@ -36,9 +40,11 @@ pub(super) fn from_model<M>(
     path: &Path,
     files: &TokenizerFiles<'_, M>,
     size: u32,
-    phi3: bool,
+    vocabulary: Vocabulary,
 ) -> Result<Tokens, ConvertError> {
     let pieces = sentencepiece::read(path)?;
+    let phi3 = vocabulary == Vocabulary::Phi3;
+    let named = vocabulary == Vocabulary::SentencePieceAsTrained;
     let size = match size {
         0 => u32::try_from(pieces.types.len().min(VOCAB_LIMIT as usize)).unwrap_or(0),
         stated => stated,
@@ -64,6 +70,7 @@ pub(super) fn from_model<M>(
         placed.insert(id, token);
     }
     let mut tokens = empty();
+    tokens.adds_space = pieces.adds_space.or(Some(true));
     for id in 0..size {
         let at = id as usize;
         let piece = pieces.texts.get(at).zip(pieces.types.get(at));
@@ -71,6 +78,12 @@ pub(super) fn from_model<M>(
             (Some((token, kind)), _) => {
                 tokens.push(token, *kind);
                 tokens.scores.push(ADDED_SCORE);
+            }
+            (None, Some((text, _))) if named && text.starts_with(UNUSED) => {
+                tokens.push(text, TokenType::Unused);
+                tokens
+                    .scores
+                    .push(pieces.scores.get(at).copied().unwrap_or_default());
             }
             (None, Some((text, kind))) => {
                 tokens.push(text, *kind);

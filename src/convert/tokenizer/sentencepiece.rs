@@ -1,6 +1,6 @@
 //! `tokenizer.model`: a SentencePiece `ModelProto`. Only the pieces with their scores and types are read
-//! (`sentencepiece_model.proto`: the repeated field 1, with 1 the text, 2 the score as float, 3 the type); other fields
-//! are skipped.
+//! (`sentencepiece_model.proto`: the repeated field 1, with 1 the text, 2 the score as float, 3 the type), and of field 3
+//! whether a space stands before the first word (its field 3); other fields are skipped.
 
 use std::io::Read;
 use std::path::Path;
@@ -20,6 +20,8 @@ pub(super) struct ModelPieces {
     pub(super) texts: StringList,
     pub(super) scores: Vec<f32>,
     pub(super) types: Vec<TokenType>,
+    /// Whether a space stands before the first word, if the file says so.
+    pub(super) adds_space: Option<bool>,
 }
 
 /// Reads the pieces of the file at `path`.
@@ -64,8 +66,16 @@ fn parse(content: &[u8]) -> Result<ModelPieces, Problem> {
         end: content.len(),
     };
     while let Some((number, field)) = message.field()? {
-        if let (1, Field::Bytes(piece)) = (number, field) {
-            piece_of(piece, &mut pieces)?;
+        match (number, field) {
+            (1, Field::Bytes(piece)) => piece_of(piece, &mut pieces)?,
+            (3, Field::Bytes(mut normalizer)) => {
+                while let Some((number, field)) = normalizer.field()? {
+                    if let (3, Field::Varint(adds)) = (number, field) {
+                        pieces.adds_space = Some(adds != 0);
+                    }
+                }
+            }
+            _ => {}
         }
     }
     if pieces.types.is_empty() {

@@ -201,18 +201,23 @@ impl SpecialTokens {
         }
     }
 
-    /// Sets the ids of tokens that are known by their text, where the files name none of the kind.
+    /// Sets the ids of tokens that are known by their text, where the files name none of the kind or another.
     pub(super) fn fill(&mut self, tokens: &[SpecialToken], texts: &StringList) {
         for token in tokens {
-            let SpecialToken::Text { kind, text } = *token else {
-                continue;
+            let (kind, text, instead) = match *token {
+                SpecialToken::Text { kind, text } => (kind, text, false),
+                SpecialToken::Instead { kind, text } => (kind, text, true),
+                SpecialToken::Suppressed { .. } | SpecialToken::Id { .. } => continue,
             };
             let mut kinds = KINDS.iter().chain(FORMER_ENDS);
             let gguf = kinds
                 .find(|(name, _)| *name == kind)
                 .and_then(|(_, gguf)| *gguf);
             if let Some(id) = texts.iter().position(|known| known == text) {
-                self.id(kind, gguf, id as u64);
+                match self.ids.iter_mut().find(|(known, ..)| *known == kind) {
+                    Some(entry) if instead => entry.2 = id as u64,
+                    _ => self.id(kind, gguf, id as u64),
+                }
             }
         }
     }

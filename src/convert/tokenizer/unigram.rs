@@ -29,6 +29,7 @@ pub(super) fn tokens(
         types: Vec::with_capacity(size as usize),
         merges: StringList::default(),
         charsmap: charsmap(path, json)?,
+        adds_space: None,
     };
     for id in 0..size {
         let piece = vocab.pieces.get(id as usize);

@@ -37,6 +37,7 @@ pub(super) fn tokens(
         types: Vec::with_capacity(size as usize),
         merges: StringList::default(),
         charsmap: None,
+        adds_space: None,
     };
     let phantom = |token: &str| match token.strip_prefix("##") {
         Some(rest) => rest.to_owned(),

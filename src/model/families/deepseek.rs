@@ -124,7 +124,7 @@ pub(super) static DEEPSEEK3: Arch = Arch {
         "KimiVLForConditionalGeneration",
         "KimiK25ForConditionalGeneration",
     ],
-    model_types: &["deepseek_v3", "kimi_k2"],
+    model_types: &["deepseek_v3", "kimi_k2", "kimi_vl"],
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,

@@ -23,6 +23,7 @@ mod granite_hybrid;
 mod hunyuan;
 mod hunyuan_moe;
 mod hybrid;
+mod internlm2;
 mod jamba;
 mod keys;
 mod kimi_linear;
@@ -140,6 +141,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &hunyuan_moe::HUNYUAN_MOE,
     &phimoe::PHIMOE,
     &baichuan::BAICHUAN,
+    &internlm2::INTERNLM2,
     &bitnet::BITNET,
     &bitnet::BITNET_2B,
     &llama4::LLAMA4,

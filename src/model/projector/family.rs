@@ -27,8 +27,6 @@ pub struct Family {
     pub keys: fn(&ProjectorConfig<'_>, &Vision) -> Vec<(&'static str, Value)>,
     /// Which of llama.cpp's tools its file is like.
     pub form: Form,
-    /// Why it is not written, if it is only planned.
-    pub not_written: Option<&'static str>,
     /// What becomes of an image.
     pub image: fn(&Vision, ImageSize) -> EncodedImage,
     /// The picture that memory is reserved for at the start.
@@ -64,6 +62,11 @@ pub enum Form {
 pub struct AudioFamily {
     /// llama.cpp's name (`clip.audio.projector_type`).
     pub name: &'static str,
+    /// The file has that name, and the keys of this encoder behind those of the other; without it, they stand before them, and
+    /// the name of the projector is that of both.
+    pub is_named: bool,
+    /// The epsilon of its norms, where the configuration does not state one.
+    pub eps: f64,
     /// Reads its dimensions from a configuration that has one.
     pub read: fn(&ProjectorConfig<'_>) -> Result<Audio, ProjectorError>,
     /// Its tensors.
@@ -79,6 +82,8 @@ pub enum AudioPass {
     Conformer,
     /// One matrix over pieces of the sound.
     Frames,
+    /// Two convolutions over a spectrum, then blocks that attend to all of it.
+    Whisper,
 }
 
 /// The picture that llama.cpp reserves memory for at the start.
@@ -114,8 +119,8 @@ pub struct Encoder {
     pub positions: Positions,
     /// One matrix for queries, keys and values.
     pub fused_qkv: bool,
-    /// The norms of blocks subtract no mean (RMS), so that they can work in place.
-    pub rms: bool,
+    /// Values of heads are normed.
+    pub value_norm: bool,
     /// A norm before the first block.
     pub pre_norm: bool,
     /// A norm after the last block.
@@ -137,7 +142,7 @@ impl Encoder {
         class_token: false,
         positions: Positions::Table,
         fused_qkv: false,
-        rms: false,
+        value_norm: false,
         pre_norm: false,
         post_norm: false,
         gated: false,
@@ -154,6 +159,8 @@ pub enum Patches {
     One,
     /// Two, for two frames of a film, and the patches of a token beside each other.
     TwoFrames,
+    /// The pixels of each patch beside each other, and one matrix.
+    Unfolded,
     /// One matrix over all pixels of a token, between norms; no block follows.
     Normed,
 }
@@ -171,6 +178,11 @@ pub enum Positions {
     Interpolated,
     /// The rotation of queries and keys alone.
     Rotated,
+    /// The rotation of one half of them by the row, and of the other by the column.
+    Axes {
+        /// Beside a table that is brought to the size of the image.
+        beside_table: bool,
+    },
 }
 
 /// What becomes of the last block's output.
@@ -195,4 +207,11 @@ pub enum Head {
     Resampler,
     /// The patches without the class token, then two matrices.
     Rows,
+    /// A norm, the patches of a token beside each other, one matrix over them, then two; and the embedding of a token behind
+    /// each row, in files that have one.
+    Unfolded,
+    /// A convolution over the patches of a token, one matrix, a norm, and a feed-forward with a gate.
+    Downsampled,
+    /// The patches of a token beside each other without the class token, two matrices with an activation behind each, and one.
+    Adapter,
 }

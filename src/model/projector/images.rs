@@ -93,6 +93,15 @@ pub(super) fn whole(
     }
 }
 
+/// The same with the embedding of a token between rows of tokens, and one marker behind all of them.
+pub(super) fn whole_in_rows(vision: &Vision, size: ImageSize, limits: (u64, u64)) -> EncodedImage {
+    let mut image = whole(vision, size, limits, 1);
+    let rows = |(picture, _): &(ImageSize, u64)| picture.height / vision.token_side();
+    let breaks: u64 = image.pictures.iter().map(rows).sum();
+    image.tokens = image.tokens.saturating_add(breaks.saturating_sub(1));
+    image
+}
+
 /// An image whose longer side is brought to `longest_edge` and that is then cut into tiles of the encoder's own size, with
 /// a view of the whole before them (Idefics 3, SmolVLM). Each tile has two markers before it and each row one behind it;
 /// the whole has three and one.

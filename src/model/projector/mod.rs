@@ -87,14 +87,6 @@ pub enum ProjectorError {
         /// Why, and what there is instead.
         why: &'static str,
     },
-    /// The kind is planned and not written.
-    #[error("the projector of `{name}` can be planned but not written: {reason}")]
-    NotWritten {
-        /// The model type.
-        name: &'static str,
-        /// Why.
-        reason: &'static str,
-    },
     /// A value is missing or impossible.
     #[error("config.json: `{key}` of the vision part {problem}")]
     Value {
@@ -208,7 +200,11 @@ impl Projector {
             .checked()
             .ok()?;
         let named = metadata.str("clip.audio.projector_type").ok().flatten();
-        let known = family.audio.filter(|kind| named == Some(kind.name));
+        let hears = metadata.bool("clip.has_audio_encoder").ok().flatten();
+        let known = family.audio.filter(|kind| match kind.is_named {
+            true => named == Some(kind.name),
+            false => hears == Some(true),
+        });
         let audio = known.and_then(|_| Audio::of_gguf(metadata, &tensors));
         Some(Projector {
             family,

@@ -47,8 +47,19 @@ pub enum Taken {
     Softplus,
     /// All of it, rows for columns.
     Transposed,
+    /// All of it: of heads so wide, the rows of each half that turn together beside each other.
+    Pairs(u64),
+    /// The row of the embedding of a token.
+    Token {
+        /// Its text.
+        token: &'static str,
+        /// Rows of the embedding; 0 where that is not stored.
+        of: u64,
+    },
     /// None: sines and cosines of the places in a square of so many a side.
     Sines(u64),
+    /// None: sines and cosines of the times that its rows stand for.
+    Times,
 }
 
 /// The precision that llama.cpp's converter keeps a tensor in.
@@ -187,7 +198,10 @@ impl ProjectorRow {
             | Taken::Axes(_)
             | Taken::Softplus
             | Taken::Transposed
-            | Taken::Sines(_) => own,
+            | Taken::Pairs(_)
+            | Taken::Sines(_)
+            | Taken::Times => own,
+            Taken::Token { of, .. } => own.saturating_mul(of.max(1)),
             Taken::Third(_) => own.saturating_mul(3),
             Taken::Frame(_) => own.saturating_mul(2),
         }
@@ -209,10 +223,10 @@ pub(super) fn resolve(
     };
     let by_name: HashMap<String, &FoldedWeight> = stored.iter().map(|w| (bare(w), w)).collect();
     let mut tensors = Vec::with_capacity(rows.len());
-    for row in rows {
+    for mut row in rows {
         let weight = row.from.iter().find_map(|name| by_name.get(name).copied());
         let weight = match weight {
-            None if matches!(row.taken, Taken::Sines(_)) => None,
+            None if matches!(row.taken, Taken::Sines(_) | Taken::Times) => None,
             None if stored.is_empty() && row.optional != Some(false) => None,
             None if row.optional.is_some() => continue,
             None => {
@@ -222,6 +236,9 @@ pub(super) fn resolve(
             found => found,
         };
         let found = weight.map(|weight| elements(&weight.shape));
+        if let (Taken::Token { of, .. }, Some(found)) = (&mut row.taken, found) {
+            *of = found.checked_div(elements(&row.shape)).unwrap_or(0);
+        }
         let expected = row.stored_weights();
         if let Some(found) = found.filter(|found| *found != expected) {
             let name = row.from.into_iter().next().unwrap_or_default();

@@ -51,6 +51,8 @@ pub struct Vision {
     pub attention_norm: bool,
     /// A norm stands before the matrices of the projection, in kinds that may have none.
     pub projection_norm: bool,
+    /// The matrices of the projection have biases, in kinds that may have none.
+    pub projection_bias: bool,
     /// Beside each matrix of its blocks stand bounds of what goes in and what comes out.
     pub clipped: bool,
     /// The pooled patches are shifted and scaled.
@@ -124,7 +126,12 @@ impl Vision {
         // A table of two axes has two matrices.
         let positions =
             shape("v.position_embd.weight").and_then(|s| s.iter().rev().nth(1).copied());
-        let projection = ["mm.0.weight", "mm.1.weight", "mm.model.mlp.1.weight"];
+        let projection = [
+            "mm.0.weight",
+            "mm.1.weight",
+            "mm.model.mlp.1.weight",
+            "mm.up.weight",
+        ];
         let projection = projection
             .iter()
             .find_map(|name| shape(name)?.first().copied());
@@ -160,6 +167,7 @@ impl Vision {
             has_class_token: shape("v.class_embd").is_some(),
             attention_bias: shape("v.blk.0.attn_q.bias").is_some(),
             projection_norm: shape("mm.input_norm.weight").is_some(),
+            projection_bias: shape("mm.1.bias").is_some(),
             attention_norm: shape("v.blk.0.attn_q_norm.weight").is_some(),
             clipped: shape("v.blk.0.attn_q.input_max").is_some(),
             standardized: shape("v.std_bias").is_some(),

@@ -1,11 +1,12 @@
 //! One pass of llama.cpp's audio encoder as a list of tensor sizes: the convolutions that make moments fewer, blocks, and
 //! what maps them to the text model.
 //!
-//! Sources: `tools/mtmd/models/gemma4a.cpp`, `gemma4ua.cpp` and `clip.cpp` of llama.cpp (`get_dummy_batch`). As in
+//! Sources: `tools/mtmd/models/gemma4a.cpp`, `gemma4ua.cpp`, `whisper-enc.cpp` and `clip.cpp` of llama.cpp (`get_dummy_batch`). As in
 //! `graph`, operations that work in place on their only reader's input are left out.
 
 use super::ComputeBackend;
 use super::graph::{f32_bytes, graph_of};
+use super::heads::attended;
 use super::tensors::{Graph, Id, Pool};
 use crate::model::projector::{Audio, AudioPass};
 
@@ -17,7 +18,12 @@ const CHUNK: u64 = 12;
 const BEFORE: u64 = 12;
 
 /// The pass of an audio encoder over what is reserved for it.
-pub(super) fn graph(audio: &Audio, pass: AudioPass, backend: ComputeBackend) -> Graph {
+pub(super) fn graph(
+    audio: &Audio,
+    pass: AudioPass,
+    flash_attention: bool,
+    backend: ComputeBackend,
+) -> Graph {
     let mut graph = graph_of(backend);
     let raw = graph.input(f32_bytes(audio.bins, MOMENTS));
     let mut inputs = vec![raw];
@@ -43,12 +49,43 @@ pub(super) fn graph(audio: &Audio, pass: AudioPass, backend: ComputeBackend) -> 
             let out = graph.own(f32_bytes(audio.output, moments), &[stream]);
             graph.own(f32_bytes(audio.text, moments), &[out]);
         }
+        (AudioPass::Whisper, &[raw]) => whisper(&mut graph, audio, raw, flash_attention),
         _ => {
             let pieces = graph.own(f32_bytes(audio.bins, MOMENTS), &inputs);
             graph.own(f32_bytes(audio.text, MOMENTS), &[pieces]);
         }
     }
     graph
+}
+
+/// Two convolutions, of which the second makes the moments half as many, blocks, and one matrix.
+fn whisper(graph: &mut Graph, audio: &Audio, raw: Id, flash_attention: bool) {
+    graph.stage = "convolutions";
+    let (mut stream, mut moments, mut inputs) = (raw, MOMENTS, audio.bins);
+    for step in [1, 2] {
+        moments /= step;
+        // Windows of three moments beside each other, in F16.
+        let windows = inputs.saturating_mul(3).saturating_mul(moments);
+        let windows = graph.own(windows.saturating_mul(2), &[stream]);
+        let product = graph.own(f32_bytes(audio.width, moments), &[windows]);
+        stream = graph.in_place(&[product]);
+        inputs = audio.width;
+    }
+    let row = f32_bytes(audio.width, moments);
+    stream = graph.own(row, &[stream]);
+    let scores = f32_bytes(moments * moments, audio.heads);
+    for _ in 0..audio.blocks {
+        graph.stage = "attention";
+        let normed = graph.own(row, &[stream]);
+        let parts = [0; 3].map(|_| graph.own(row, &[normed]));
+        let attended = attended(graph, flash_attention, scores, parts, None);
+        let out = graph.own(row, &[attended]);
+        stream = graph.in_place(&[out, stream]);
+        stream = feed_forward(graph, audio, moments, stream);
+    }
+    graph.stage = "projection";
+    let normed = graph.own(row, &[stream]);
+    graph.own(f32_bytes(audio.text, moments), &[normed]);
 }
 
 /// The spectrum of all moments to the rows of the blocks.

@@ -7,6 +7,7 @@ use super::ComputeBackend;
 use super::arena;
 use super::audio;
 use super::graph::{f32_bytes, graph_of};
+use super::heads::attended;
 use super::tensors::{Graph, Id, Pool};
 use crate::dtype::Dtype;
 use crate::model::Projector;
@@ -15,9 +16,6 @@ use crate::units::Bytes;
 
 /// Tokens that llama.cpp encodes at once, if the encoder takes several pictures.
 const BATCH_TOKENS: u64 = 1024;
-
-/// Width of a head of the attention that resamples patches.
-const RESAMPLER_HEAD: u64 = 128;
 
 /// The buffers of one pass of an encoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +60,8 @@ pub fn encoder(
     let images = of_images(projector, image, flash_attention, backend);
     match (&projector.audio, projector.family.audio) {
         (Some(audio), Some(kind)) => {
-            let [host, device] = arena::replay(&audio::graph(audio, kind.pass, backend));
+            let graph = audio::graph(audio, kind.pass, flash_attention, backend);
+            let [host, device] = arena::replay(&graph);
             images.and(EncoderCompute {
                 device_bytes: Bytes(device.bytes),
                 host_bytes: Bytes(host.bytes),
@@ -113,11 +112,11 @@ fn of_images(
 }
 
 /// A pass over `batch` pictures.
-struct Pass<'p> {
-    projector: &'p Projector,
+pub(super) struct Pass<'p> {
+    pub(super) projector: &'p Projector,
     picture: ImageSize,
-    batch: u64,
-    flash_attention: bool,
+    pub(super) batch: u64,
+    pub(super) flash_attention: bool,
     backend: ComputeBackend,
 }
 
@@ -130,46 +129,51 @@ struct Window {
 }
 
 impl Pass<'_> {
-    fn vision(&self) -> &Vision {
+    pub(super) fn vision(&self) -> &Vision {
         &self.projector.vision
     }
 
     /// Patches of a picture.
-    fn patches(&self) -> u64 {
+    pub(super) fn patches(&self) -> u64 {
         let patch = match self.projector.family.encoder.patches {
             Patches::Normed => self.vision().token_side(),
-            Patches::One | Patches::TwoFrames => self.vision().patch,
+            Patches::One | Patches::TwoFrames | Patches::Unfolded => self.vision().patch,
         };
         (self.picture.width / patch) * (self.picture.height / patch)
     }
 
     /// Rows of all pictures in the blocks.
-    fn rows(&self) -> u64 {
+    pub(super) fn rows(&self) -> u64 {
         let class = u64::from(self.has_class_token());
         (self.patches() + class) * self.batch
     }
 
     /// Tokens of all pictures.
-    fn tokens(&self) -> u64 {
+    pub(super) fn tokens(&self) -> u64 {
         let merge = match self.projector.family.encoder.patches {
             Patches::Normed => 1,
-            Patches::One | Patches::TwoFrames => self.vision().merge,
+            Patches::One | Patches::TwoFrames | Patches::Unfolded => self.vision().merge,
         };
         (self.patches() / (merge * merge)).max(1) * self.batch
     }
 
+    /// Rows of tokens of a picture.
+    pub(super) fn lines(&self) -> u64 {
+        (self.picture.height / self.vision().token_side()).max(1)
+    }
+
     /// A mask over so many rows.
-    fn mask_bytes(&self, rows: u64) -> u64 {
+    pub(super) fn mask_bytes(&self, rows: u64) -> u64 {
         let size = if self.flash_attention { 2 } else { 4 };
         rows.saturating_mul(rows).saturating_mul(size)
     }
 
-    fn has_class_token(&self) -> bool {
+    pub(super) fn has_class_token(&self) -> bool {
         self.projector.family.encoder.class_token && self.has("v.class_embd")
     }
 
     /// Whether a tensor is in the file.
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         let mut tensors = self.projector.tensors.iter();
         tensors.any(|t| t.tensor.name == name)
     }
@@ -183,24 +187,24 @@ impl Pass<'_> {
         let mut positions = match encoder.positions {
             Positions::Table | Positions::Interpolated => None,
             Positions::LookedUp(tables) => Some(graph.input(4 * tables * self.rows())),
+            // A row and a column.
+            Positions::Axes { .. } => Some(graph.input(8 * self.rows())),
             // A time, a height, a width, and one more.
             Positions::Resized | Positions::Rotated => Some(graph.input(16 * self.rows())),
         };
         let mask_of = |graph: &mut Graph| graph.input(self.mask_bytes(self.patches()));
         let mut mask = (vision.window_every > 0).then(|| mask_of(&mut graph));
+        let fours = vision.merger_block.is_some() && self.has("v.vit_merger.ln1.weight");
+        let mut mask_of_fours = fours.then(|| graph.input(self.mask_bytes(self.rows())));
         if self.backend == ComputeBackend::Cuda {
             graph.pool = Pool::Device;
             let mut upload = |id: &mut Id| *id = graph.own(graph.bytes(*id), &[*id]);
             upload(&mut raw);
             positions.iter_mut().for_each(&mut upload);
             mask.iter_mut().for_each(&mut upload);
+            mask_of_fours.iter_mut().for_each(&mut upload);
         }
-        // Queries come first, since nothing that they are made of depends on the picture.
-        let asked = f32_bytes(vision.text, vision.queries);
-        let queries = (encoder.head == Head::Resampler).then(|| {
-            let normed = graph.own(asked, &[]);
-            graph.own(asked, &[normed])
-        });
+        let ready = self.ready(&mut graph);
         graph.stage = "patches";
         let mut stream = self.embedded(&mut graph, raw, positions);
         let window = mask.map(|mask| {
@@ -227,8 +231,10 @@ impl Pass<'_> {
                 looked_at.push(stream);
             }
             stream = self.block(&mut graph, stream, positions, (window, rows), (block, last));
-            if vision.merger_block == Some(block) && self.has("v.vit_merger.ln1.weight") {
-                stream = self.fours(&mut graph, stream);
+            if let (Some(at), Some(mask)) = (vision.merger_block, mask_of_fours)
+                && at == block
+            {
+                stream = self.fours(&mut graph, stream, mask);
                 rows /= 4;
             }
             if vision.deepstack.contains(&block) {
@@ -244,7 +250,7 @@ impl Pass<'_> {
             let bytes = graph.bytes(known).saturating_add(graph.bytes(next));
             graph.own(bytes, &[known, next])
         });
-        let out = self.head(&mut graph, beside.unwrap_or(stream), queries);
+        let out = self.head(&mut graph, beside.unwrap_or(stream), ready);
         let deep: Vec<Id> = deep
             .into_iter()
             .map(|stream| {
@@ -270,7 +276,7 @@ impl Pass<'_> {
     }
 
     /// Width of the patches of a token beside each other.
-    fn merged(&self) -> u64 {
+    pub(super) fn merged(&self) -> u64 {
         let vision = self.vision();
         vision.width * vision.merge * vision.merge
     }
@@ -281,14 +287,24 @@ impl Pass<'_> {
         let vision = self.vision();
         let rows = self.patches() * self.batch;
         let inputs = 3 * vision.patch * vision.patch;
+        let windows = self.windows(
+            graph,
+            raw,
+            inputs.saturating_mul(rows),
+            "v.patch_embd.weight",
+        );
+        let product = graph.own(f32_bytes(vision.width, rows), &[windows]);
+        graph.own(graph.bytes(product), &[product])
+    }
+
+    /// So many values that a convolution with this matrix sees, one window beside the other.
+    pub(super) fn windows(&self, graph: &mut Graph, of: Id, values: u64, matrix: &str) -> Id {
         let stored = self.projector.tensors.iter();
         let mut stored =
             stored.filter(|t| self.projector.is_stored && t.tensor.dtype == Dtype::BF16);
-        let wide = stored.any(|t| t.tensor.name == "v.patch_embd.weight");
+        let wide = stored.any(|t| t.tensor.name == matrix);
         let size = if wide { 4 } else { 2 };
-        let windows = graph.own(inputs.saturating_mul(rows).saturating_mul(size), &[raw]);
-        let product = graph.own(f32_bytes(vision.width, rows), &[windows]);
-        graph.own(graph.bytes(product), &[product])
+        graph.own(values.saturating_mul(size), &[of])
     }
 
     /// Pixels to patches with their positions.
@@ -306,6 +322,13 @@ impl Pass<'_> {
                 let rows = graph.own(graph.bytes(sum), &[sum]);
                 graph.own(graph.bytes(rows), &[rows])
             }
+            Patches::Unfolded => {
+                let patch = self.vision().patch;
+                let pixels = f32_bytes(3 * patch * patch, self.patches() * self.batch);
+                let pixels = graph.own(pixels, &[raw]);
+                let rows = self.patches() * self.batch;
+                graph.own(f32_bytes(width, rows), &[pixels])
+            }
             Patches::Normed => {
                 let side = self.vision().token_side();
                 let windows = f32_bytes(3 * side * side, self.rows());
@@ -315,7 +338,7 @@ impl Pass<'_> {
             }
         };
         let all = f32_bytes(width, self.rows());
-        if encoder.patches == Patches::Normed {
+        if encoder.patches == Patches::Normed || self.has("v.norm_embd.weight") {
             stream = graph.own(all, &[stream]);
         }
         if self.has_class_token() {
@@ -328,7 +351,12 @@ impl Pass<'_> {
                     stream = graph.in_place(&[stream, rows]);
                 }
             }
-            (Positions::Resized | Positions::Interpolated, _) => {
+            (
+                Positions::Resized
+                | Positions::Interpolated
+                | Positions::Axes { beside_table: true },
+                _,
+            ) => {
                 let side = self.vision().image / self.vision().patch;
                 let patch = self.vision().patch;
                 let own = self.picture.width / patch == side && self.picture.height / patch == side;
@@ -363,10 +391,17 @@ impl Pass<'_> {
         let row = f32_bytes(vision.width, rows);
         graph.stage = "attention";
         let normed = graph.own(row, &[stream]);
-        let rotated = |graph: &mut Graph, of: Id| match (encoder.positions, positions) {
-            (Positions::Resized | Positions::Rotated | Positions::LookedUp(2), Some(at)) => {
-                graph.in_place(&[of, at])
-            }
+        let has_norms = self.has("v.blk.0.attn_q_norm.weight");
+        // Heads are a view of rows, over which the first operation on them does not write.
+        let turned = |graph: &mut Graph, of: Id| match (encoder.positions, positions) {
+            (
+                Positions::Resized
+                | Positions::Rotated
+                | Positions::Axes { .. }
+                | Positions::LookedUp(2),
+                Some(at),
+            ) => graph.own(row, &[of, at]),
+            _ if has_norms => graph.own(row, &[of]),
             _ => of,
         };
         let (query, key, value) = if encoder.fused_qkv {
@@ -380,10 +415,13 @@ impl Pass<'_> {
             (query, key, value)
         } else {
             let query = graph.own(row, &[normed]);
-            let query = rotated(graph, query);
+            let query = turned(graph, query);
             let key = graph.own(row, &[normed]);
-            let key = rotated(graph, key);
-            let value = graph.own(row, &[normed]);
+            let key = turned(graph, key);
+            let mut value = graph.own(row, &[normed]);
+            if encoder.value_norm {
+                value = graph.own(row, &[value]);
+            }
             (query, key, value)
         };
         if let (true, Head::Pool { transposed: true }) = (last, encoder.head) {
@@ -392,25 +430,11 @@ impl Pass<'_> {
             graph.own(matrix, &[]);
         }
         let mask = window.filter(|window| !(block + 1).is_multiple_of(window.every));
-        let attended = if self.flash_attention {
-            let key = graph.own(row / 2, &[key]);
-            let value = graph.own(row / 2, &[value]);
-            let mut sources = vec![query, key, value];
-            if let Some(Window { mask, .. }) = mask {
-                sources.push(mask);
-            }
-            graph.own(row, &sources)
-        } else {
-            let value = graph.own(row, &[value]);
-            let each = rows / self.batch;
-            let scores = f32_bytes(each.saturating_mul(each), vision.heads * self.batch);
-            let scores = graph.own(scores, &[key, query]);
-            let mut sources = vec![scores];
-            sources.extend(mask.map(|window| window.mask));
-            let weights = graph.in_place(&sources);
-            let mixed = graph.own(row, &[value, weights]);
-            graph.own(row, &[mixed])
-        };
+        let each = rows / self.batch;
+        let scores = f32_bytes(each.saturating_mul(each), vision.heads * self.batch);
+        let fused = self.flash_attention;
+        let mask = mask.map(|window| window.mask);
+        let attended = attended(graph, fused, scores, [query, key, value], mask);
         let out = graph.own(row, &[attended]);
         let stream = graph.in_place(&[out, stream]);
 
@@ -426,162 +450,5 @@ impl Pass<'_> {
         };
         let down = graph.own(row, &[activated]);
         graph.in_place(&[stream, down])
-    }
-
-    /// Attention within each four patches, then one row of the four: their mean, and two matrices over all of them.
-    fn fours(&self, graph: &mut Graph, stream: Id) -> Id {
-        let vision = self.vision();
-        let rows = self.rows();
-        let row = f32_bytes(vision.width, rows);
-        graph.stage = "merger";
-        let index = graph.store(&[]);
-        let mask = graph.own(self.mask_bytes(rows), &[]);
-        let normed = graph.own(row, &[stream]);
-        let ordered = graph.own(row, &[normed, index]);
-        let [query, key, value] = [0; 3].map(|_| graph.own(row, &[ordered]));
-        let attended = if self.flash_attention {
-            let key = graph.own(row / 2, &[key]);
-            let value = graph.own(row / 2, &[value]);
-            graph.own(row, &[query, key, value, mask])
-        } else {
-            let value = graph.own(row, &[value]);
-            let scores = graph.own(
-                f32_bytes(rows.saturating_mul(rows), vision.heads),
-                &[key, query],
-            );
-            let weights = graph.in_place(&[scores, mask]);
-            let mixed = graph.own(row, &[value, weights]);
-            graph.own(row, &[mixed])
-        };
-        let out = graph.own(row, &[attended]);
-        let out = graph.own(row, &[out, index]);
-        let stream = graph.in_place(&[out, stream]);
-        let (mean, all) = self.beside(graph, stream, rows / 4);
-        let normed = graph.own(graph.bytes(all), &[all]);
-        let up = graph.own(f32_bytes(4 * vision.inner, rows / 4), &[normed]);
-        let up = graph.in_place(&[up]);
-        let down = graph.own(row / 4, &[up]);
-        graph.in_place(&[down, mean])
-    }
-
-    /// So many rows of four patches each: the first of the four, which their mean takes the place of, and all beside each
-    /// other.
-    fn beside(&self, graph: &mut Graph, stream: Id, rows: u64) -> (Id, Id) {
-        let each = f32_bytes(self.vision().width, rows);
-        let parts = [0; 4].map(|_| graph.own(each, &[stream]));
-        let [first, rest @ ..] = parts;
-        let mut mean = graph.own(each, &[first]);
-        let mut all = first;
-        for part in rest {
-            mean = graph.in_place(&[mean, part]);
-            all = graph.own(graph.bytes(all).saturating_add(each), &[all, part]);
-        }
-        (mean, all)
-    }
-
-    /// Attention of a fixed number of queries over all patches, and one matrix.
-    fn resampled(&self, graph: &mut Graph, stream: Id, queries: Option<Id>) -> Id {
-        let vision = self.vision();
-        let rows = self.patches() * self.batch;
-        let every = f32_bytes(vision.text, rows);
-        let asked = f32_bytes(vision.text, vision.queries);
-        let value = graph.own(every, &[stream]);
-        let value = graph.own(every, &[value]);
-        // Sines and cosines of both axes, joined two by two.
-        let quarter = every / 4;
-        let angles = graph.own(quarter, &[]);
-        let half = |graph: &mut Graph, turned: Id| {
-            let parts = [0; 2].map(|_| graph.own(quarter, &[turned]));
-            graph.own(every / 2, &parts)
-        };
-        let columns = graph.own(quarter, &[angles]);
-        let columns = half(graph, columns);
-        let rows_turned = graph.in_place(&[angles]);
-        let lines = half(graph, rows_turned);
-        let places = graph.own(every, &[columns, lines]);
-        let key = graph.in_place(&[places, value]);
-        let key = graph.own(every, &[key]);
-        let value = graph.own(every, &[value]);
-        let attended = if self.flash_attention {
-            let key = graph.own(every / 2, &[key]);
-            let value = graph.own(every / 2, &[value]);
-            let mut sources = vec![key, value];
-            sources.extend(queries);
-            graph.own(asked, &sources)
-        } else {
-            let value = graph.own(every, &[value]);
-            let scores = f32_bytes(
-                rows.saturating_mul(vision.queries),
-                vision.text / RESAMPLER_HEAD,
-            );
-            let mut sources = vec![key];
-            sources.extend(queries);
-            let scores = graph.own(scores, &sources);
-            let weights = graph.in_place(&[scores]);
-            let mixed = graph.own(asked, &[value, weights]);
-            graph.own(asked, &[mixed])
-        };
-        let out = graph.own(asked, &[attended]);
-        let normed = graph.own(asked, &[out]);
-        graph.own(asked, &[normed])
-    }
-
-    /// Two matrices over the tokens, the first of them `inner` wide.
-    fn mlp(&self, graph: &mut Graph, stream: Id, inner: u64) -> Id {
-        let up = graph.own(f32_bytes(inner, self.tokens()), &[stream]);
-        let activated = graph.in_place(&[up]);
-        self.mapped(graph, activated)
-    }
-
-    /// One matrix to the width of the text model.
-    fn mapped(&self, graph: &mut Graph, stream: Id) -> Id {
-        graph.own(f32_bytes(self.vision().text, self.tokens()), &[stream])
-    }
-
-    fn head(&self, graph: &mut Graph, stream: Id, queries: Option<Id>) -> Id {
-        let vision = self.vision();
-        let patches = f32_bytes(vision.width, self.patches() * self.batch);
-        match self.projector.family.encoder.head {
-            Head::Shuffle => {
-                let columns = graph.own(patches, &[stream]);
-                let rows = graph.own(patches, &[columns]);
-                self.mapped(graph, rows)
-            }
-            Head::ShuffleMlp => {
-                let mut rows = stream;
-                // Without the class token; then as columns, and as rows.
-                for _ in 0..if self.has_class_token() { 3 } else { 2 } {
-                    rows = graph.own(patches, &[rows]);
-                }
-                let mut norms = ["mm.model.mlp.0.weight", "mm.input_norm.weight"].iter();
-                if norms.any(|norm| self.has(norm)) {
-                    rows = graph.own(patches, &[rows]);
-                }
-                self.mlp(graph, rows, vision.projection)
-            }
-            Head::Pool { .. } => {
-                let planes = graph.own(patches, &[stream]);
-                let pooled = graph.own(f32_bytes(vision.width, self.tokens()), &[planes]);
-                let rows = graph.own(graph.bytes(pooled), &[pooled]);
-                self.mapped(graph, rows)
-            }
-            Head::Normed => {
-                let normed = graph.own(patches, &[stream]);
-                self.mapped(graph, normed)
-            }
-            Head::Mlp => self.mlp(graph, stream, self.merged()),
-            Head::Resampler => self.resampled(graph, stream, queries),
-            Head::Merged => {
-                let (_, all) = self.beside(graph, stream, self.tokens());
-                let normed = graph.own(graph.bytes(all), &[all]);
-                self.mlp(graph, normed, 4 * vision.width)
-            }
-            Head::Rows => {
-                let at = graph.input(4 * self.patches());
-                let outputs = (vision.feature_blocks.len() as u64).max(1);
-                let rows = graph.own(patches.saturating_mul(outputs), &[stream, at]);
-                self.mlp(graph, rows, vision.projection)
-            }
-        }
     }
 }

@@ -16,6 +16,8 @@ mod feed_forward;
 mod fusion;
 mod gate;
 mod graph;
+mod heads;
+mod projection;
 mod recurrent;
 mod tensors;
 

@@ -236,3 +236,46 @@ fn chat_templates_come_from_three_places() {
         ]
     );
 }
+
+/// InternLM 2: the files beside its weights name the end of a text.
+#[test]
+fn turns_of_a_chat_end_with_a_token_that_no_file_names() {
+    let mut config = llama(302);
+    config["architectures"] = json!(["InternLM2ForCausalLM"]);
+    config["model_type"] = json!("internlm2");
+    let ends = |tokenizer: String| {
+        let names = json!({"bos_token": "<|start|>", "eos_token": "<|end|>"});
+        let fixture = Fixture::new(&config)
+            .with("tokenizer.json", tokenizer)
+            .with("tokenizer_config.json", names.to_string());
+        let lines = tokenizer_lines(&fixture);
+        find(&lines, "tokenizer.ggml.eos_token_id").map(str::to_owned)
+    };
+    let tokenizer = byte_level(LLAMA3).to_string();
+    assert_eq!(ends(tokenizer.clone()).as_deref(), Some("u32 297"));
+    let with_turns = tokenizer.replace("<|tool|>", "<|im_end|>");
+    assert_eq!(ends(with_turns).as_deref(), Some("u32 299"));
+}
+
+/// InternLM 2: names say which pieces are not used, and SentencePiece's own settings whether a space comes first.
+#[test]
+fn settings_of_sentencepiece_are_kept_where_a_class_goes_by_them() {
+    let mut config = llama(6);
+    config["architectures"] = json!(["InternLM2ForCausalLM"]);
+    config["model_type"] = json!("internlm2");
+    let mut pieces = PIECES.to_vec();
+    pieces.truncate(5);
+    pieces.push(("[UNUSED_TOKEN_5]", 0.0, 4));
+    for (more, space) in [
+        (&[][..], "bool true"),
+        (&[0x1a, 2, 0x18, 0], "bool false"),
+        (&[0x1a, 4, 0x18, 1, 0x20, 0], "bool true"),
+    ] {
+        let model = [&sentencepiece(&pieces)[..], more].concat();
+        let fixture = Fixture::new(&config).with("tokenizer.model", model);
+        let lines = tokenizer_lines(&fixture);
+        assert_eq!(find(&lines, "tokenizer.ggml.add_space_prefix"), Some(space));
+        let types = find(&lines, "tokenizer.ggml.token_type").unwrap();
+        assert!(types.ends_with(" 5]"), "{types}");
+    }
+}

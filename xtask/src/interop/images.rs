@@ -21,16 +21,28 @@ pub(crate) const PAIRS: &[&str] = &[
     "gemma4_unified",
     "qwen2_vl",
     "qwen2_5_vl",
+    "qwen2_5_omni",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
     "llava",
     "llava_next",
     "llava_onevision",
     "llava_layers",
     "idefics3",
+    "smolvlm",
     "minicpmv4_6",
     "minicpmv",
+    "internvl",
+    "internvl_internlm2",
     "internvl_hf",
     "lfm2_vl",
     "lfm2_vl_shallow",
+    "mistral3",
+    "glm4v",
+    "kimi_vl",
+    "llama4",
 ];
 
 /// Images: width and height.
@@ -40,7 +52,7 @@ const SIZES: [(u64, u64); 4] = [(100, 200), (640, 480), (1024, 768), (37, 53)];
 const SCHEMES: [&str; 3] = ["f16", "bf16", "q8_0"];
 
 /// How far a buffer may be from the library's, as a share of it, and in MiB.
-const APART: (f64, f64) = (0.1, 0.1);
+const APART: (f64, f64) = (0.01, 0.02);
 
 /// Checks every pair.
 pub(super) fn check(bench: &mut Bench, _: &Checkpoints) {

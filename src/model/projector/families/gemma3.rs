@@ -19,7 +19,6 @@ pub(super) static GEMMA3: Family = Family {
     rows,
     keys,
     form: Form::Converter,
-    not_written: None,
     image: |vision, _| images::fixed(vision, 2),
     reserved: Reserved::Own,
     encoder: Encoder {

@@ -20,12 +20,11 @@ pub(super) static GEMMA4: Family = Family {
     rows,
     keys,
     form: Form::Converter,
-    not_written: None,
     image: |vision, size| images::whole(vision, size, (70, 1120), 2),
     reserved: Reserved::Tokens(16),
     encoder: Encoder {
         positions: Positions::LookedUp(2),
-        rms: true,
+        value_norm: true,
         gated: true,
         batches: true,
         head: Head::Pool { transposed: false },

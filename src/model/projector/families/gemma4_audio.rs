@@ -8,6 +8,8 @@ use super::super::{ProjectorConfig, ProjectorError};
 
 pub(super) static CONFORMER: AudioFamily = AudioFamily {
     name: "gemma4a",
+    is_named: true,
+    eps: 1e-6,
     read,
     rows,
     pass: AudioPass::Conformer,
@@ -15,6 +17,8 @@ pub(super) static CONFORMER: AudioFamily = AudioFamily {
 
 pub(super) static FRAMES: AudioFamily = AudioFamily {
     name: "gemma4ua",
+    is_named: true,
+    eps: 1e-6,
     read: read_frames,
     rows: |audio| vec![projection(audio)],
     pass: AudioPass::Frames,

@@ -16,7 +16,6 @@ pub(super) static UNIFIED: Family = Family {
     rows,
     keys: gemma4::keys,
     form: Form::Converter,
-    not_written: None,
     image: |vision, size| images::whole(vision, size, (70, 1120), 2),
     reserved: Reserved::Tokens(16),
     encoder: Encoder {

@@ -16,7 +16,6 @@ pub(super) static IDEFICS3: Family = Family {
     rows,
     keys,
     form: Form::Converter,
-    not_written: None,
     image: images::longest_edge,
     reserved: Reserved::Own,
     encoder: Encoder {

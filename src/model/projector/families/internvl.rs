@@ -16,7 +16,6 @@ pub(super) static INTERNVL: Family = Family {
     rows: |vision| rows(vision, &CODE),
     keys,
     form: Form::Converter,
-    not_written: None,
     image: |vision, size| images::best_size(vision, size, images::tile_grids(vision), 2),
     reserved: Reserved::Own,
     encoder: Encoder {

@@ -17,7 +17,6 @@ pub(super) static LFM2: Family = Family {
     rows,
     keys,
     form: Form::Converter,
-    not_written: None,
     image: images::whole_or_tiles,
     reserved: Reserved::Tokens(16),
     encoder: Encoder {

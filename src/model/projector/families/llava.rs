@@ -25,7 +25,6 @@ pub(super) static LLAVA: Family = Family {
         gelu: |config| act(config) != QUICK,
         colours: None,
     },
-    not_written: None,
     image,
     reserved: Reserved::Own,
     encoder: Encoder {

@@ -18,7 +18,6 @@ pub(super) static MINICPMV: Family = Family {
     rows,
     keys,
     form: Form::Converter,
-    not_written: None,
     image: images::sliced,
     reserved: Reserved::Own,
     encoder: Encoder {

@@ -4,11 +4,16 @@ mod gemma3;
 mod gemma4;
 mod gemma4_audio;
 mod gemma4_unified;
+mod glm4v;
 mod idefics3;
 mod internvl;
+mod kimi_vl;
 mod lfm2;
+mod llama4;
 mod llava;
 mod minicpmv;
+mod pixtral;
+mod qwen_omni;
 mod qwen_vl;
 mod resampler;
 mod siglip;
@@ -31,6 +36,10 @@ const TABLE: &[&Family] = &[
     &llava::LLAVA,
     &minicpmv::MINICPMV,
     &resampler::RESAMPLER,
+    &pixtral::PIXTRAL,
+    &glm4v::GLM4V,
+    &kimi_vl::KIMI_VL,
+    &llama4::LLAMA4,
 ];
 
 /// Model types whose projector no file is made of, with what there is instead.

@@ -7,6 +7,7 @@ use super::super::images::{EncodedImage, ImageSize};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
+use super::qwen_omni;
 use crate::gguf::Value;
 
 pub(super) static QWEN2: Family = Family {
@@ -18,7 +19,6 @@ pub(super) static QWEN2: Family = Family {
     rows: rows_2,
     keys: keys_2,
     form: Form::Converter,
-    not_written: None,
     image,
     reserved: Reserved::Tokens(46),
     encoder: Encoder {
@@ -39,11 +39,9 @@ pub(super) static QWEN2_5: Family = Family {
     rows: rows_2_5,
     keys: keys_2_5,
     form: Form::Converter,
-    not_written: None,
     image,
     reserved: Reserved::Tokens(46),
     encoder: Encoder {
-        rms: true,
         gated: true,
         ..QWEN2.encoder
     },
@@ -55,9 +53,7 @@ pub(super) static OMNI: Family = Family {
     name: "qwen2.5o",
     model_types: &["qwen2_5_omni"],
     rows: rows_omni,
-    not_written: Some(
-        "its file also holds an encoder of sounds, which is not laid out here; llama.cpp's convert_hf_to_gguf.py --mmproj writes it",
-    ),
+    audio: Some(&qwen_omni::WHISPER),
     ..QWEN2_5
 };
 
@@ -70,7 +66,6 @@ pub(super) static QWEN3: Family = Family {
     rows: rows_3,
     keys: keys_3,
     form: Form::Converter,
-    not_written: None,
     image,
     reserved: Reserved::Tokens(46),
     encoder: Encoder {
@@ -158,7 +153,7 @@ fn indices(config: &ProjectorConfig<'_>, key: &str) -> Option<Vec<u64>> {
 }
 
 /// The two frames of the patch embedding.
-fn frames(vision: &Vision) -> [ProjectorRow; 2] {
+pub(super) fn frames(vision: &Vision) -> [ProjectorRow; 2] {
     let &Vision { width, patch, .. } = vision;
     [("v.patch_embd.weight", 0), ("v.patch_embd.weight.1", 1)].map(|(name, frame)| {
         ProjectorRow::new(

@@ -23,7 +23,6 @@ pub(super) static RESAMPLER: Family = Family {
         gelu: |_| true,
         colours: Some(0.5),
     },
-    not_written: None,
     image: images::sliced,
     reserved: Reserved::Own,
     encoder: Encoder {

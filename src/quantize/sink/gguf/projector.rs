@@ -45,7 +45,7 @@ pub(super) fn contents<'a>(
         let values = match convert::projector_table(of) {
             Some(table) => Values::Table(table),
             None => {
-                let rows = sources.changed(tensor, convert::projector_change(of))?;
+                let rows = sources.changed(tensor, convert::projector_change(checkpoint, of)?)?;
                 Values::Rows(Box::new(rows))
             }
         };

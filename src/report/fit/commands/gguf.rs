@@ -77,10 +77,9 @@ fn lacks_encoder(plan: &Plan) -> bool {
 
 /// The line that writes the projector: our own where its kind is written and its weights are at hand.
 fn projector(report: &Report<'_>, output: &str) -> CommandBlock {
-    let written = report.model.projector.as_ref();
-    let written = written.is_some_and(|projector| projector.family.not_written.is_none());
+    let known = report.model.projector.is_some();
     let output = shell_path(output);
-    if written && report.checkpoint.format == SourceFormat::Safetensors {
+    if known && report.checkpoint.format == SourceFormat::Safetensors {
         let from = shell_path(report.checkpoint.origin.text());
         let line = format!("orinplan quantize {from} --projector --scheme f16 --output {output}");
         return CommandBlock::make("Make the projector", vec![line]);

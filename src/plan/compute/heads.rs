@@ -1,0 +1,30 @@
+//! The tensors of attention in an encoder, which keeps no cache: all of a sequence at once, with fused attention or without.
+//!
+//! Source: `build_attn` of llama.cpp's `tools/mtmd/clip.cpp`.
+
+use super::tensors::{Graph, Id};
+
+/// What heads read from values as long as all of `query`, `key` and `value`, by scores of so many bytes.
+pub(super) fn attended(
+    graph: &mut Graph,
+    fused: bool,
+    scores: u64,
+    [query, key, value]: [Id; 3],
+    mask: Option<Id>,
+) -> Id {
+    let row = graph.bytes(query);
+    if fused {
+        let key = graph.own(row / 2, &[key]);
+        let value = graph.own(row / 2, &[value]);
+        let mut sources = vec![query, key, value];
+        sources.extend(mask);
+        return graph.own(row, &sources);
+    }
+    let value = graph.own(row, &[value]);
+    let scores = graph.own(scores, &[key, query]);
+    let mut sources = vec![scores];
+    sources.extend(mask);
+    let weights = graph.in_place(&sources);
+    let mixed = graph.own(row, &[value, weights]);
+    graph.own(row, &[mixed])
+}
