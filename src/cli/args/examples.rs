@@ -106,8 +106,9 @@ Examples:
 
 pub(super) const CALIBRATE: &str = "\
 Examples:
-  # a minute, at most three
+  # a minute, at most three; with llama-bench in PATH the GPU too
   orinplan calibrate
+  orinplan calibrate --program ~/llama.cpp/build/bin/llama-bench
   # then uses the measurements
   orinplan fit MODEL --device host";
 

@@ -404,9 +404,13 @@ pub(super) struct QuantizeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
-    /// How long to measure; up to three times as long if other programs disturb it or the machine is slow
+    /// How long to measure the processors; up to three times as long if other programs disturb it or the machine is slow.
+    /// The GPU takes at most as long again
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SECONDS, value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "reset")]
     pub seconds: u64,
+    /// Path of llama-bench, which measures the GPU [default: searched in the absolute folders of PATH]
+    #[arg(long, value_name = "FILE", conflicts_with = "reset")]
+    pub program: Option<PathBuf>,
     /// Remove the calibration and all kept runs
     #[arg(long)]
     pub reset: bool,

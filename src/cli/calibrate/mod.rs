@@ -1,6 +1,7 @@
-//! `orinplan calibrate`: measures this machine, or removes what was measured.
+//! `orinplan calibrate`: measures this machine, its GPU and then its processors, or removes what was measured.
 
-use std::path::Path;
+mod gpu;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,20 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     if args.reset {
         return forget();
     }
-    let machine = device::detect(Path::new("/"))?.profile;
+    let machine = device::detect(&super::machine_root())?.profile;
     settings::check_writable()?;
+    let bench = gpu::find(args)?;
     let cancel = progress::cancelled_by_signals()?;
+    // Before the processors: a thread that measures those may outlive its time.
+    let mut gpu = match bench {
+        Ok(bench) => {
+            let spinner = progress::Spinner::new();
+            let measured = bench.measure(&cancel, &spinner);
+            spinner.clear();
+            measured?
+        }
+        Err(why) => Err(why),
+    };
     let spinner = progress::Spinner::new();
     let say = &mut |now: &validate::MeasureProgress| spinner.say(now.stage.clone());
     let calibration = Arc::new(Calibration::new(Duration::from_secs(args.seconds)));
@@ -31,9 +43,12 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     let _: Option<()> = outcome?;
     let cpu = calibration.cpu(&machine.name, date::today())?;
     let path = settings::keep_calibration(&cpu)?;
+    if let Ok(runs) = &mut gpu {
+        gpu::keep(runs)?;
+    }
     show(&match args.format {
-        PlainFormat::Text => report::calibrate::text(&cpu, &path, super::columns()),
-        PlainFormat::Json => report::json(&report::calibrate::document(&cpu)),
+        PlainFormat::Text => report::calibrate::text(&cpu, &path, &gpu, super::columns()),
+        PlainFormat::Json => report::json(&report::calibrate::document(&cpu, &gpu)),
     })?;
     Ok(Outcome::Yes)
 }
