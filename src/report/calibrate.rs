@@ -39,18 +39,20 @@ pub struct GpuRuns {
 pub struct GpuRun {
     /// As it is kept.
     pub run: Run,
+    /// Tokens of the prompt whose rate was measured; 0 for none.
+    pub prompt: u64,
     /// Tokens in the cache before it decoded.
     pub depth: u64,
     /// Why a figure of it was rejected as implausible, for each such figure.
     pub rejected: Vec<String>,
 }
 
-/// The whole document: the processors, and the GPU or why it was not measured.
-pub fn document(cpu: &Cpu, gpu: &Result<GpuRuns, String>) -> Value {
-    let gpu = match gpu {
+/// The whole document: the processors and the GPU, each if it was to be measured, the GPU perhaps with why it was not.
+pub fn document(cpu: Option<&Cpu>, gpu: Option<&Result<GpuRuns, String>>) -> Value {
+    let gpu = gpu.map(|gpu| match gpu {
         Ok(gpu) => gpu_json(gpu),
         Err(why) => json!({ "measured": false, "not_measured": why }),
-    };
+    });
     let mut document = json!({ "schema": SCHEMA, "gpu": gpu });
     let mut numbers = serde_json::to_value(cpu).unwrap_or_default();
     if let (Some(document), Some(numbers)) = (document.as_object_mut(), numbers.as_object_mut()) {
@@ -70,7 +72,7 @@ fn gpu_json(gpu: &GpuRuns) -> Value {
         json!({
             "model": run.model,
             "format": run.scheme,
-            "prompt_tokens": run.setup.map(|setup| setup.prompt_tokens).filter(|_| one.depth == 0),
+            "prompt_tokens": one.prompt,
             "depth": one.depth,
             "decode_tokens_per_second": pair(&run.decode),
             "prefill_tokens_per_second": pair(&run.prefill),
@@ -92,29 +94,35 @@ fn gpu_json(gpu: &GpuRuns) -> Value {
     })
 }
 
-/// The report for a terminal, with the files that keep the numbers.
+/// The report for a terminal: the processors with the file that keeps their numbers, and the GPU.
 pub fn text(
-    cpu: &Cpu,
-    path: &Path,
-    gpu: &Result<GpuRuns, String>,
+    cpu: Option<(&Cpu, &Path)>,
+    gpu: Option<&Result<GpuRuns, String>>,
     columns: Option<usize>,
 ) -> String {
-    let mut out = figures(cpu, columns);
-    line(
-        &mut out,
-        format_args!(
-            "\nkept in {}; plans with --device host use it\n",
-            path.display()
-        ),
-    );
-    out.push_str(&match gpu {
-        Ok(gpu) => gpu_text(gpu, columns),
-        Err(why) => {
+    let mut out = String::new();
+    if let Some((cpu, path)) = cpu {
+        out.push_str(&figures(cpu, columns));
+        line(
+            &mut out,
+            format_args!(
+                "\nkept in {}; plans with --device host use it",
+                path.display()
+            ),
+        );
+    }
+    if cpu.is_some() && gpu.is_some() {
+        out.push('\n');
+    }
+    match gpu {
+        Some(Ok(gpu)) => out.push_str(&gpu_text(gpu, columns)),
+        Some(Err(why)) => {
             let mut said = Screen::new(columns);
             said.prose(&format!("The GPU was not measured: {}", Foreign(why)));
-            said.finish()
+            out.push_str(&said.finish());
         }
-    });
+        None => {}
+    }
     out
 }
 
@@ -140,13 +148,12 @@ fn gpu_text(gpu: &GpuRuns, columns: Option<usize>) -> String {
     ]);
     for one in &gpu.runs {
         let run = &one.run;
-        let prompt = run.setup.map_or(0, |setup| setup.prompt_tokens);
         let decode = match one.depth {
             0 => "decode".to_owned(),
             depth => format!("decode after {depth}"),
         };
         let rows = [
-            (format!("a prompt of {prompt}"), &run.prefill),
+            (format!("a prompt of {}", one.prompt), &run.prefill),
             (decode, &run.decode),
         ];
         let rows = rows

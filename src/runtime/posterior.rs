@@ -107,7 +107,10 @@ pub(super) struct Sample<'a> {
 /// least, and how many times their widths models and runs scatter.
 struct Belief {
     odds: f64,
-    board: f64,
+    /// In all of its time.
+    whole: f64,
+    /// In each parameter.
+    parts: f64,
     scatter: f64,
 }
 
@@ -120,17 +123,20 @@ struct Belief {
 const BELIEFS: [Belief; 3] = [
     Belief {
         odds: 0.7,
-        board: 0.0,
+        whole: 0.0,
+        parts: 0.0,
         scatter: 1.0,
     },
     Belief {
         odds: 0.1,
-        board: 0.15,
+        whole: 0.15,
+        parts: 0.25,
         scatter: 1.0,
     },
     Belief {
         odds: 0.2,
-        board: 0.0,
+        whole: 0.0,
+        parts: 0.0,
         scatter: 3.0,
     },
 ];
@@ -161,14 +167,16 @@ impl Posterior {
             group.push((weights(sample.shares), sample.off));
         }
         let cases = BELIEFS.iter().map(|belief| {
+            let mut terms = widths.terms;
+            let [whole, parts @ ..] = &mut terms;
+            if parts.iter().all(|width| *width == 0.0) {
+                *whole = whole.max(belief.whole);
+            }
+            for width in parts.iter_mut().filter(|width| **width > 0.0) {
+                *width = width.max(belief.parts);
+            }
             let widths = Widths {
-                terms: widths.terms.map(|width| {
-                    if width > 0.0 {
-                        width.max(belief.board)
-                    } else {
-                        0.0
-                    }
-                }),
+                terms,
                 model: widths.model * belief.scatter,
                 run: widths.run * belief.scatter,
             };

@@ -352,25 +352,30 @@ mod tests {
             host: 1.0,
             ..Shares::default()
         };
+        let of = |runs: &Runs, id: &str| {
+            let learned = runs.learned(&find(id).unwrap(), "orin-nano-8gb", "15W")?;
+            Some((learned.clone(), learned.decode.unwrap().parameters()))
+        };
+        let factor = |runs: &Runs, id: &str, wanted| {
+            let (_, parameters) = of(runs, id).unwrap();
+            let mut found = parameters.iter().filter(|one| one.parameter == wanted);
+            found.next().map(|one| one.factor)
+        };
         let mut runs = Runs::default();
         runs.add(bench("a", in_kernels));
+        for id in ["llama-bench", "llama.cpp"] {
+            assert!(factor(&runs, id, Parameter::Launch).unwrap() > 1.005);
+        }
         runs.add(bench("b", on_host));
-        let of = |id: &str| runs.learned(&find(id).unwrap(), "orin-nano-8gb", "15W");
-        let factor = |learned: Option<Learned>, wanted| {
-            let parameters = learned.unwrap().decode.unwrap().parameters().into_iter();
-            let found = parameters.filter(|one| one.parameter == wanted);
-            found.map(|one| one.factor).sum::<f64>()
-        };
-        assert!(factor(of("llama-bench"), Parameter::Launch) > 1.005);
-        assert!(factor(of("llama-bench"), Parameter::Host) > 1.005);
-        assert!(factor(of("llama.cpp"), Parameter::Launch) > 1.005);
-        assert_eq!(factor(of("llama.cpp"), Parameter::Host), 0.0);
+        assert!(factor(&runs, "llama-bench", Parameter::Host).unwrap() > 1.005);
+        assert_eq!(factor(&runs, "llama.cpp", Parameter::Host), None);
         // Another's memory says nothing, nor do its runs of a runtime with kernels of its own.
-        assert_eq!(of("llama.cpp").unwrap().more_memory, None);
-        assert_eq!(of("vllm"), None);
-        assert_eq!(of("ollama"), None);
+        let (learned, _) = of(&runs, "llama.cpp").unwrap();
+        assert_eq!(learned.more_memory, None);
+        assert_eq!(of(&runs, "vllm"), None);
+        assert_eq!(of(&runs, "ollama"), None);
         let source = |count: &str| format!("{count} with Ollama 0.30 on 2026-11-23, the last");
-        let said = of("llama.cpp").unwrap().source;
+        let said = learned.source;
         assert!(
             said.starts_with(&source("2 runs of synthetic models")),
             "{said}"

@@ -20,7 +20,7 @@ use crate::runtime::learned::Run;
 use crate::scheme::{self, Container};
 use crate::units::Bytes;
 use crate::validate::{
-    self, Backend, RanOn, SyntheticFile, SyntheticModel, SyntheticRun, ValidateError,
+    self, Backend, Metric, RanOn, SyntheticFile, SyntheticModel, SyntheticRun, ValidateError,
 };
 
 /// The runtime that is measured, by the id of its profile.
@@ -189,6 +189,7 @@ impl GpuBench {
             // What rates this machine has is the question: by itself one that another mode would have is no disturbance.
             kept.disturbed.retain(|code| code != "slow_rate");
             let rejected = tried.measured.rejected.into_iter();
+            let rejected = rejected.filter(|figure| figure.metric != Metric::Memory);
             runs.push(GpuRun {
                 run: Run {
                     synthetic: true,
@@ -196,6 +197,7 @@ impl GpuBench {
                     memory: None,
                     ..kept
                 },
+                prompt: asked.prompt,
                 depth: asked.depth,
                 rejected: rejected.map(|figure| figure.reason).collect(),
             });
@@ -211,11 +213,12 @@ impl GpuBench {
         ))
     }
 
-    /// The workload of a run. A decode after a full cache is that after a prompt of its length.
+    /// The workload of a run. A decode after a full cache is that after a prompt of its length, and one without a prompt is
+    /// that after a single token.
     fn workload(&self, file: &SyntheticFile, asked: &SyntheticRun) -> anyhow::Result<Workload> {
         let wanted = WorkloadRequest {
             context: Some(asked.context()),
-            prompt_tokens: Some(asked.prompt.max(asked.depth)),
+            prompt_tokens: Some(asked.prompt.max(asked.depth).max(1)),
             text_only: true,
             ..WorkloadRequest::default()
         };
