@@ -326,12 +326,9 @@ fn decode(speeds: &orinplan::plan::Speeds) -> f64 {
     speeds.decode.tokens_per_second.expected
 }
 
-/// What the models would show on a board that is not as the profile says, as runs.
-fn simulated() -> Runs {
-    let (profile, truth) = (
-        board(runtime::find("llama-bench").unwrap()),
-        board(of_other_board("llama-bench")),
-    );
+/// What the models would show on a board with this profile, as runs.
+fn simulated(truth: RuntimeProfile) -> Runs {
+    let (profile, truth) = (board(runtime::find("llama-bench").unwrap()), board(truth));
     let mut runs = Vec::new();
     for model in SyntheticModel::all() {
         let file = model.open().unwrap();
@@ -370,7 +367,7 @@ fn simulated() -> Runs {
 /// `docs/speed.md` has the numbers (`cargo test --test validate -- --nocapture simulated`).
 #[test]
 fn simulated_runs_of_synthetic_models_find_slow_memory_and_slow_launches() {
-    let runs = simulated();
+    let runs = simulated(of_other_board("llama-bench"));
     // The runs are told apart by what their steps consist of.
     let most = |pick: fn(&orinplan::runtime::posterior::Shares) -> f64| {
         let shares = runs.run.iter().filter_map(|run| run.shares.as_ref());
@@ -405,23 +402,97 @@ fn simulated_runs_of_synthetic_models_find_slow_memory_and_slow_launches() {
     let truth = board(of_other_board("llama.cpp"));
     let before = board(profile.clone());
     let after = board(profile.refined(Some(learned)));
-    for model in ["qwen3-0.6b", "gemma-3-1b-it", "gemma-3n-e2b-it"] {
-        let planner = Planner::open(&format!("fixtures/{model}-Q4_K_M.header.gguf")).unwrap();
-        for depth in [128, 4096] {
-            let rate = |board: &Board| decode(&plan(&planner, board, depth));
-            let off = |rate: f64, truth: f64| 100.0 * (rate / truth - 1.0);
-            let [truth, before, after] = [&truth, &before, &after].map(rate);
-            println!(
-                "| {model} | {depth} | {truth:.1} | {before:.1} ({:+.1} %) | {after:.1} ({:+.1} %) |",
-                off(before, truth),
-                off(after, truth)
-            );
-            assert!(
-                off(after, truth).abs() < 0.6 * off(before, truth).abs(),
-                "{model} at {depth}: {truth} {before} {after}"
-            );
-        }
+    for (name, planner, depth) in published() {
+        let rate = |board: &Board| decode(&plan(&planner, board, depth));
+        let off = |rate: f64, truth: f64| 100.0 * (rate / truth - 1.0);
+        let [truth, before, after] = [&truth, &before, &after].map(rate);
+        println!(
+            "| {name} | {depth} | {truth:.1} | {before:.1} ({:+.1} %) | {after:.1} ({:+.1} %) |",
+            off(before, truth),
+            off(after, truth)
+        );
+        assert!(
+            off(after, truth).abs() < 0.6 * off(before, truth).abs(),
+            "{name} at {depth}: {truth} {before} {after}"
+        );
     }
+}
+
+/// Published models, each with a depth.
+fn published() -> Vec<(&'static str, Planner, u64)> {
+    let models = ["qwen3-0.6b", "gemma-3-1b-it", "gemma-3n-e2b-it"];
+    let each = models.into_iter().flat_map(|name| {
+        [128, 4096].map(|depth| {
+            let file = format!("fixtures/{name}-Q4_K_M.header.gguf");
+            (name, Planner::open(&file).unwrap(), depth)
+        })
+    });
+    each.collect()
+}
+
+/// Normally distributed numbers, the same every time: sums of twelve uniform ones.
+fn normal() -> impl FnMut() -> f64 {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut uniform = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    move || (0..12).map(|_| uniform()).sum::<f64>() - 6.0
+}
+
+/// The mean error of predictions for the published models without runs and after them, in percent, over boards with this
+/// profile whose synthetic models and runs are off as much as published ones are.
+fn mean_errors(truth: fn(&str) -> RuntimeProfile) -> [f64; 2] {
+    const BOARDS: usize = 20;
+    let profile = runtime::find("llama.cpp").unwrap();
+    let exact = simulated(truth("llama-bench"));
+    let models = published();
+    let truth = board(truth("llama.cpp"));
+    let rates = |board: &Board| -> Vec<f64> {
+        let each = models.iter();
+        each.map(|(_, planner, depth)| decode(&plan(planner, board, *depth)))
+            .collect()
+    };
+    let (true_rates, before) = (rates(&truth), rates(&board(profile.clone())));
+    let off = |found: &[f64]| -> f64 {
+        let each = found.iter().zip(&true_rates);
+        let sum: f64 = each.map(|(found, truth)| (found / truth - 1.0).abs()).sum();
+        100.0 * sum / true_rates.len() as f64
+    };
+    let (mut normal, mut after) = (normal(), 0.0);
+    let (of_model, of_run) = (profile.speed.learning.model, profile.speed.learning.run);
+    for _ in 0..BOARDS {
+        let mut runs = Runs::default();
+        let (mut model, mut own) = (String::new(), 0.0);
+        for run in &exact.run {
+            if run.model != model {
+                (model, own) = (run.model.clone(), of_model * normal());
+            }
+            let pair = run.decode.unwrap();
+            let slower = (own + of_run * normal()).exp();
+            runs.add(Kept {
+                decode: Pair::new(pair.predicted, pair.measured / slower),
+                ..run.clone()
+            });
+        }
+        let learned = runs.learned(&profile, "orin-nano-8gb", "25W");
+        after += off(&rates(&board(profile.clone().refined(learned))));
+    }
+    [off(&before), after / BOARDS as f64]
+}
+
+/// Models and runs scatter: on average over boards predictions come closer where the board is unlike the profile, and move
+/// little where it is not.
+#[test]
+fn scatter_of_synthetic_models_costs_less_than_they_bring() {
+    let [before, after] = mean_errors(of_other_board);
+    println!("other board: {before:.2} % before, {after:.2} % after");
+    assert!(after < 0.7 * before, "{before} {after}");
+    let [before, after] = mean_errors(|id| runtime::find(id).unwrap());
+    println!("as the profile: {before:.2} % before, {after:.2} % after");
+    assert!(before < 1e-9 && after < 1.5, "{before} {after}");
 }
 
 /// The processors are measured all the same.

@@ -109,8 +109,8 @@ Examples:
   # a minute, at most three; with llama-bench in PATH the GPU too
   orinplan calibrate
   orinplan calibrate --program ~/llama.cpp/build/bin/llama-bench
-  # what was measured of the GPU holds in the power mode in force
-  sudo nvpmodel -m 0 && orinplan calibrate --only gpu
+  # again in another power mode: what was measured of the GPU holds in the one in force
+  orinplan calibrate --only gpu
   # then uses the measurements
   orinplan fit MODEL --device host";
 
