@@ -208,6 +208,35 @@ fn a_gpu_that_cannot_be_measured_is_said_with_what_to_do() {
     );
 }
 
+/// Before a model takes memory, and before llama-bench is started.
+#[test]
+fn too_little_memory_is_said_before_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
+    let root = folder.join("root");
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(recorded.join("orin-nano-8gb-r36.4.7-25w"))
+        .arg(&root)
+        .status();
+    assert!(copied.unwrap().success());
+    let memory = root.join("proc/meminfo");
+    let text = fs::read_to_string(&memory).unwrap();
+    fs::write(&memory, text.replace("6710886 kB", "204800 kB")).unwrap();
+    let bench = llama_bench(folder, "CUDA");
+    // An absolute path stands for itself.
+    let run = calibrate_in(folder, root.to_str().unwrap(), &bench, &[]);
+    assert_error(
+        &run,
+        &[
+            "the GPU was not measured: synthetic-64x256 needs ",
+            "of memory, and 200.0 MiB are available: end other programs",
+        ],
+    );
+    assert!(!folder.join("asked").exists());
+}
+
 /// Where there is no time for all models, those that were measured count.
 #[test]
 fn what_was_measured_in_time_is_kept() {

@@ -106,10 +106,10 @@ Examples:
 
 pub(super) const CALIBRATE: &str = "\
 Examples:
-  # a minute, at most three; with llama-bench in PATH the GPU too
+  # a minute, at most three; where llama-bench is in PATH the GPU, a minute more
   orinplan calibrate
   orinplan calibrate --program ~/llama.cpp/build/bin/llama-bench
-  # again in another power mode: what was measured of the GPU holds in the one in force
+  # what was measured of the GPU holds in this power mode: again in another
   orinplan calibrate --only gpu
   # then uses the measurements
   orinplan fit MODEL --device host";

@@ -12,7 +12,7 @@ use super::bench::Bench;
 use super::families::Checkpoints;
 use super::llama_cpp;
 
-/// This build is not optimized and computes on processors: prompts, depths and answers are this many times shorter.
+/// This build is not optimized and computes on processors: prompts and depths are this many times shorter.
 const SHORTER: u64 = 64;
 
 /// The longest that a run may take.
@@ -34,7 +34,7 @@ fn run(bench: &Bench, model: &SyntheticModel) -> anyhow::Result<String> {
     let mut said = Vec::new();
     for asked in model.runs() {
         let request = asked.request(LONGEST);
-        let (prompt, tokens) = (asked.prompt / SHORTER, request.tokens / 8);
+        let (prompt, tokens) = (asked.prompt / SHORTER, request.tokens / 32);
         let request = MeasureRequest {
             prompt: Prompt::Words(prompt),
             tokens,
