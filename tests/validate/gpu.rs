@@ -208,6 +208,34 @@ fn a_gpu_that_cannot_be_measured_is_said_with_what_to_do() {
     );
 }
 
+/// A rate that no board has is told, and kept nowhere.
+#[test]
+fn rates_that_cannot_be_are_told_and_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (rate, why) in [
+        ("0.5", "its rate is more than 100 times off the prediction"),
+        ("99999", "99999.0 tokens/s are above the"),
+    ] {
+        let bench = llama_bench(folder, "CUDA");
+        let script = fs::read_to_string(&bench).unwrap();
+        fs::write(
+            &bench,
+            script.replace("110 111 112", &format!("{rate} {rate} {rate}")),
+        )
+        .unwrap();
+        let run = calibrate(folder, &bench, &[]);
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+        let words = in_words(&run.out);
+        let line = format!("synthetic-64x256: not measured: {why}");
+        assert!(words.contains(&line), "{words}");
+        // Prompts have rates of their own.
+        let kept = fs::read_to_string(folder.join("orinplan/runs.toml")).unwrap();
+        assert_eq!(kept.matches("[[run]]").count(), 4, "{kept}");
+        assert!(!kept.contains("[run.decode]"), "{kept}");
+    }
+}
+
 /// Before a model takes memory, and before llama-bench is started.
 #[test]
 fn too_little_memory_is_said_before_it_is_taken() {

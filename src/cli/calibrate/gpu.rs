@@ -190,6 +190,10 @@ impl GpuBench {
             kept.disturbed.retain(|code| code != "slow_rate");
             let rejected = tried.measured.rejected.into_iter();
             let rejected = rejected.filter(|figure| figure.metric != Metric::Memory);
+            let mut rejected: Vec<String> = rejected.map(|figure| figure.reason).collect();
+            if kept.decode.is_none() && kept.prefill.is_none() && rejected.is_empty() {
+                rejected.push("its rate is more than 100 times off the prediction".to_owned());
+            }
             runs.push(GpuRun {
                 run: Run {
                     synthetic: true,
@@ -199,7 +203,7 @@ impl GpuBench {
                 },
                 prompt: asked.prompt,
                 depth: asked.depth,
-                rejected: rejected.map(|figure| figure.reason).collect(),
+                rejected,
             });
         }
         Ok(())
