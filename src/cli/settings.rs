@@ -107,6 +107,18 @@ pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added, Runs)> {
     Ok((path, added, runs))
 }
 
+/// Adds the runs of a calibration to those on record, in place of those of an earlier one. Returns the path of their file
+/// and all runs.
+pub(super) fn keep_calibrated_runs(runs: Vec<Run>) -> anyhow::Result<(PathBuf, Runs)> {
+    let (directory, _lock) = locked()?;
+    let path = directory.join(RUNS);
+    let (mut all, left_out) = planner::runs(&directory)?;
+    left_out.iter().for_each(|line| warn(line));
+    all.calibrate(runs);
+    write_file(&path, &all.text())?;
+    Ok((path, all))
+}
+
 /// Removes the calibration and the runs; returns the paths of the removed files.
 pub(super) fn forget() -> anyhow::Result<Vec<PathBuf>> {
     if directory().is_none_or(|directory| !directory.is_dir()) {

@@ -179,6 +179,13 @@ pub enum Note {
         /// What they refine, a phrase each.
         found: Vec<String>,
     },
+    /// Runs are on record of other power modes of this device than the planned one.
+    LearnedElsewhere {
+        /// The planned mode.
+        mode: String,
+        /// The modes of the runs.
+        modes: Vec<String>,
+    },
     /// The runtime reserves a share of the memory when it starts.
     Pool {
         /// The runtime.
@@ -357,6 +364,7 @@ impl Note {
             Note::EnergyUnknown { .. } => "energy_unknown",
             Note::ModeUnavailable { .. } => "power_mode_unavailable",
             Note::Learned { .. } => "learned_from_runs",
+            Note::LearnedElsewhere { .. } => "learned_in_other_mode",
             Note::Pool { .. } => "memory_pool",
             Note::DoubleQuantization { .. } => "double_quantization",
             Note::AssumedCache { .. } => "assumed_cache",

@@ -147,6 +147,12 @@ pub(super) fn derive_notes(
         source: learned.source.clone(),
         found: learned.phrases(Some(&model.name)),
     }));
+    if !runtime.learned_in.is_empty() {
+        notes.push(Note::LearnedElsewhere {
+            mode: target.mode.name.clone(),
+            modes: runtime.learned_in.clone(),
+        });
+    }
     if let Some(share) = &runtime.memory.pool_fraction {
         let total = target.device.total_memory.value.as_f64().max(1.0);
         let needed = (memory.total().as_f64() / total * 100.0).ceil() / 100.0;

@@ -81,8 +81,16 @@ impl Board {
         PlanError::of_version(version, oldest, || runtime.name.clone())?;
         let folder = request.settings.as_ref();
         let runs = folder.map(|folder| settings::runs_or_none(folder, &mut warnings));
-        let learned = runs.and_then(|runs| runs.learned(&runtime, &device.id, &mode.name));
-        let runtime = runtime.refined(learned);
+        let runs = runs.unwrap_or_default();
+        let learned = runs.learned(&runtime, &device.id, &mode.name);
+        let learned_in = match learned {
+            Some(_) => Vec::new(),
+            None => runs.modes(&runtime, &device.id),
+        };
+        let runtime = RuntimeProfile {
+            learned_in,
+            ..runtime.refined(learned)
+        };
         for change in &request.what_if {
             change.apply(&mut device, &mut mode);
         }

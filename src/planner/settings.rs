@@ -11,7 +11,7 @@ use crate::units::Bytes;
 /// The file that `orinplan calibrate` writes.
 pub const CALIBRATION: &str = "calibration.toml";
 
-/// The file that `orinplan validate --save-calibration` writes.
+/// The file that `orinplan validate --save-calibration` writes, and `orinplan calibrate` with a GPU.
 pub const RUNS: &str = "runs.toml";
 
 /// The largest file that is read; either has some hundred bytes an entry.

@@ -1,13 +1,15 @@
-//! `orinplan calibrate`, and the same in `devices show host`: every measured number of this machine.
+//! `orinplan calibrate`: every measured number of this machine, those of its processors in `devices show host` too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::table::{Align, Table};
-use super::{line, rounded};
+use super::{learned, line, rounded};
 use crate::device::Cpu;
+use crate::foreign::Foreign;
 use crate::report::screen::Screen;
+use crate::runtime::learned::{Learned, Pair, Run};
 use crate::units::counted;
 #[cfg(feature = "decode")]
 use crate::validate::not_timed;
@@ -15,9 +17,43 @@ use crate::validate::not_timed;
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.calibrate/1";
 
-/// The whole document.
-pub fn document(cpu: &Cpu) -> Value {
-    let mut document = json!({ "schema": SCHEMA });
+/// What llama-bench measured on the GPU.
+#[derive(Debug, Default)]
+pub struct GpuRuns {
+    /// The board's name.
+    pub device: String,
+    /// The runs of synthetic models.
+    pub runs: Vec<GpuRun>,
+    /// Why there are no more of them, if some are missing.
+    pub missing: Option<String>,
+    /// The file that keeps them.
+    pub path: PathBuf,
+    /// What the runs on record say of the runtime on this board in this power mode.
+    pub learned: Option<Learned>,
+    /// Ids of the runtimes whose plans they refine.
+    pub refined: Vec<String>,
+}
+
+/// A run of a synthetic model.
+#[derive(Debug)]
+pub struct GpuRun {
+    /// As it is kept.
+    pub run: Run,
+    /// Tokens of the prompt whose rate was measured; 0 for none.
+    pub prompt: u64,
+    /// Tokens in the cache before it decoded.
+    pub depth: u64,
+    /// Why a figure of it was rejected as implausible, for each such figure.
+    pub rejected: Vec<String>,
+}
+
+/// The whole document: the processors and the GPU, each if it was to be measured, the GPU perhaps with why it was not.
+pub fn document(cpu: Option<&Cpu>, gpu: Option<&Result<GpuRuns, String>>) -> Value {
+    let gpu = gpu.map(|gpu| match gpu {
+        Ok(gpu) => gpu_json(gpu),
+        Err(why) => json!({ "measured": false, "not_measured": why }),
+    });
+    let mut document = json!({ "schema": SCHEMA, "gpu": gpu });
     let mut numbers = serde_json::to_value(cpu).unwrap_or_default();
     if let (Some(document), Some(numbers)) = (document.as_object_mut(), numbers.as_object_mut()) {
         numbers.remove("schema");
@@ -26,17 +62,155 @@ pub fn document(cpu: &Cpu) -> Value {
     rounded(document)
 }
 
-/// The report for a terminal, with the file that keeps the numbers.
-pub fn text(cpu: &Cpu, path: &Path, columns: Option<usize>) -> String {
-    let mut out = figures(cpu, columns);
-    line(
-        &mut out,
-        format_args!(
-            "\nkept in {}; plans with --device host use it",
-            path.display()
-        ),
-    );
+fn gpu_json(gpu: &GpuRuns) -> Value {
+    let pair = |pair: &Option<Pair>| {
+        let pair = pair.as_ref()?;
+        Some(json!({ "predicted": pair.predicted, "measured": pair.measured }))
+    };
+    let runs = gpu.runs.iter().map(|one| {
+        let run = &one.run;
+        json!({
+            "model": run.model,
+            "format": run.scheme,
+            "prompt_tokens": one.prompt,
+            "depth": one.depth,
+            "decode_tokens_per_second": pair(&run.decode),
+            "prefill_tokens_per_second": pair(&run.prefill),
+            "disturbed": run.disturbed,
+            "rejected": one.rejected,
+        })
+    });
+    let place = gpu.runs.first().map(|one| &one.run);
+    json!({
+        "measured": true,
+        "not_measured": gpu.missing,
+        "device": place.map(|run| &run.device),
+        "power_mode": place.map(|run| &run.power_mode),
+        "runtime": place.map(|run| &run.runtime),
+        "engine": place.map(|run| &run.engine),
+        "refined_runtimes": gpu.refined,
+        "runs": runs.collect::<Vec<_>>(),
+        "learned": gpu.learned.as_ref().map(learned::json),
+    })
+}
+
+/// The report for a terminal: the processors with the file that keeps their numbers, and the GPU.
+pub fn text(
+    cpu: Option<(&Cpu, &Path)>,
+    gpu: Option<&Result<GpuRuns, String>>,
+    columns: Option<usize>,
+) -> String {
+    let mut out = String::new();
+    if let Some((cpu, path)) = cpu {
+        out.push_str(&figures(cpu, columns));
+        line(
+            &mut out,
+            format_args!(
+                "\nkept in {}; plans with --device host use it",
+                path.display()
+            ),
+        );
+    }
+    if cpu.is_some() && gpu.is_some() {
+        out.push('\n');
+    }
+    match gpu {
+        Some(Ok(gpu)) => out.push_str(&gpu_text(gpu, columns)),
+        Some(Err(why)) => {
+            let mut said = Screen::new(columns);
+            said.prose(&format!("The GPU was not measured: {}", Foreign(why)));
+            out.push_str(&said.finish());
+        }
+        None => {}
+    }
     out
+}
+
+/// The runs, predicted without what was learned and measured, and then what they say of each parameter.
+fn gpu_text(gpu: &GpuRuns, columns: Option<usize>) -> String {
+    let mut out = Screen::new(columns);
+    let Some(place) = gpu.runs.first().map(|one| &one.run) else {
+        return out.finish();
+    };
+    out.prose(&format!(
+        "The GPU in {}, by {} of synthetic models with {}, on {}; predicted without runs on record",
+        Foreign(&place.power_mode),
+        counted(gpu.runs.len() as u64, "run", "runs"),
+        Foreign(&place.engine),
+        Foreign(&gpu.device),
+    ));
+    let mut table = Table::new([
+        ("model", Align::Left),
+        ("format", Align::Left),
+        ("tokens/s of", Align::Left),
+        ("predicted", Align::Right),
+        ("measured", Align::Right),
+    ]);
+    for one in &gpu.runs {
+        let run = &one.run;
+        let decode = match one.depth {
+            0 => "decode".to_owned(),
+            depth => format!("decode after {depth}"),
+        };
+        let rows = [
+            (format!("a prompt of {}", one.prompt), &run.prefill),
+            (decode, &run.decode),
+        ];
+        let rows = rows
+            .into_iter()
+            .filter_map(|(what, pair)| Some((what, (*pair)?)));
+        for (what, pair) in rows {
+            table.row([
+                run.model.clone(),
+                run.scheme.clone(),
+                what,
+                format!("{:.1}", pair.predicted),
+                format!("{:.1}", pair.measured),
+            ]);
+        }
+    }
+    out.table(&table, "  ");
+    for one in &gpu.runs {
+        for why in &one.rejected {
+            out.line(format_args!(
+                "  {}: not measured: {}",
+                one.run.model,
+                Foreign(why)
+            ));
+        }
+    }
+    let mut disturbed: Vec<&str> = gpu
+        .runs
+        .iter()
+        .flat_map(|one| &one.run.disturbed)
+        .map(String::as_str)
+        .collect();
+    disturbed.sort_unstable();
+    disturbed.dedup();
+    if !disturbed.is_empty() {
+        out.prose(&format!(
+            "disturbed ({}): such runs count only while there are no others",
+            disturbed.join(", ")
+        ));
+    }
+    if let Some(why) = &gpu.missing {
+        out.prose(&format!("the other runs are missing: {}", Foreign(why)));
+    }
+    if let Some(learned) = &gpu.learned {
+        out.line(format_args!(
+            "refined, as factors on times, +-: one standard deviation"
+        ));
+        for phrase in learned.phrases(None) {
+            out.line(format_args!("  {phrase}"));
+        }
+    }
+    out.prose(&format!(
+        "kept in {}; plans for {} on this board in {} use them",
+        Foreign(&gpu.path.display().to_string()),
+        gpu.refined.join(" and "),
+        Foreign(&place.power_mode),
+    ));
+    out.finish()
 }
 
 /// A standard deviation of a logarithm, in percent.

@@ -103,34 +103,42 @@ pub(super) struct Sample<'a> {
     pub(super) off: f64,
 }
 
-/// A belief about boards, models and runs before any run: how likely it is, by how much each term of a board differs at
-/// least, and how many times their widths models and runs scatter.
+/// A belief about boards, models and runs before any run.
 struct Belief {
+    /// How likely it is.
     odds: f64,
-    board: f64,
+    /// By how much all of a board's time differs at least, where runs do not say what it consists of (prompts).
+    whole: f64,
+    /// By how much each parameter of a board differs at least.
+    parts: f64,
+    /// How many times their widths models and runs scatter.
     scatter: f64,
 }
 
 /// Most boards, models and runs differ as the published ones do; that is the first. But a board may be unlike them all
 /// (another memory clock, another build), and a model may be one that the speed model does not fit. Runs that are far off
 /// are then one or the other: those of one model say little about which, while models that are off alike speak of the
-/// board, and runs that contradict each other of scatter. How often either is so is a belief: no place of the published
+/// board, and runs that contradict each other of scatter. A board is unlike others in its parts, not in all of its time at
+/// once: a common factor as wide as they are would be taken for slow memory together with slow launches. How often either is so is a belief: no place of the published
 /// rows is unlike the others, and with these odds three of their runs seldom make the predictions of other models worse
 /// (docs/speed.md).
 const BELIEFS: [Belief; 3] = [
     Belief {
         odds: 0.7,
-        board: 0.0,
+        whole: 0.0,
+        parts: 0.0,
         scatter: 1.0,
     },
     Belief {
         odds: 0.1,
-        board: 0.15,
+        whole: 0.15,
+        parts: 0.25,
         scatter: 1.0,
     },
     Belief {
         odds: 0.2,
-        board: 0.0,
+        whole: 0.0,
+        parts: 0.0,
         scatter: 3.0,
     },
 ];
@@ -160,15 +168,18 @@ impl Posterior {
             let group = groups.entry(sample.model).or_default();
             group.push((weights(sample.shares), sample.off));
         }
+        let by_parts = samples.iter().all(|sample| sample.shares.is_some());
         let cases = BELIEFS.iter().map(|belief| {
+            let mut terms = widths.terms;
+            let [whole, parts @ ..] = &mut terms;
+            if !by_parts {
+                *whole = whole.max(belief.whole);
+            }
+            for width in parts.iter_mut().filter(|width| **width > 0.0) {
+                *width = width.max(belief.parts);
+            }
             let widths = Widths {
-                terms: widths.terms.map(|width| {
-                    if width > 0.0 {
-                        width.max(belief.board)
-                    } else {
-                        0.0
-                    }
-                }),
+                terms,
                 model: widths.model * belief.scatter,
                 run: widths.run * belief.scatter,
             };

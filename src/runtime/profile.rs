@@ -58,6 +58,9 @@ pub struct RuntimeProfile {
     /// The processor that computes.
     #[serde(default)]
     pub backend: ComputeBackend,
+    /// Ids of runtimes that run the same kernels under another host: their runs refine this one too.
+    #[serde(default)]
+    pub same_kernels: Vec<String>,
     /// What it can load.
     pub loads: Loads,
     /// Parts of the commands that start it.
@@ -72,6 +75,9 @@ pub struct RuntimeProfile {
     /// Corrections learned from runs on the device.
     #[serde(skip)]
     pub learned: Option<Learned>,
+    /// Where there are none in the planned power mode: the modes of the device that have runs.
+    #[serde(skip)]
+    pub learned_in: Vec<String>,
 }
 
 /// What a runtime can load.

@@ -7,6 +7,7 @@ use super::posterior::{Posterior, REACH, Sample, Shares, TERMS, Widths};
 use super::profile::{Learning, Range, RuntimeProfile, Speed};
 use super::runs::{Pair, Run, Runs};
 use crate::sourced::Trust;
+use crate::units::counted;
 
 /// No run repeats better than this.
 const LEAST_NOISE: f64 = 0.005;
@@ -111,6 +112,30 @@ impl Runs {
         found
     }
 
+    /// The runs on `device` that speak of `runtime`.
+    fn of<'a>(
+        &'a self,
+        runtime: &'a RuntimeProfile,
+        device: &'a str,
+    ) -> impl Iterator<Item = &'a Run> {
+        let speaks = move |run: &&Run| {
+            run.runtime == runtime.id || runtime.same_kernels.contains(&run.runtime)
+        };
+        let here = self.run.iter().filter(move |run| run.device == device);
+        here.filter(speaks)
+    }
+
+    /// The power modes of `device` in which runs speak of `runtime`, in the order of their first runs.
+    pub fn modes(&self, runtime: &RuntimeProfile, device: &str) -> Vec<String> {
+        let mut modes: Vec<String> = Vec::new();
+        for run in self.of(runtime, device) {
+            if !modes.contains(&run.power_mode) {
+                modes.push(run.power_mode.clone());
+            }
+        }
+        modes
+    }
+
     /// What was learned of `runtime` on `device` in `power_mode`; `None` if there is no run.
     pub fn learned(
         &self,
@@ -118,10 +143,8 @@ impl Runs {
         device: &str,
         power_mode: &str,
     ) -> Option<Learned> {
-        let here = |run: &&Run| {
-            run.runtime == runtime.id && run.device == device && run.power_mode == power_mode
-        };
-        let mut runs: Vec<&Run> = self.run.iter().filter(here).collect();
+        let here = self.of(runtime, device);
+        let mut runs: Vec<&Run> = here.filter(|run| run.power_mode == power_mode).collect();
         if runs.iter().any(|run| run.disturbed.is_empty()) {
             runs.retain(|run| run.disturbed.is_empty());
         }
@@ -133,11 +156,22 @@ impl Runs {
             })
         };
         let decodes = runs.iter();
-        let decodes = decodes.filter_map(|run| Some(sample(run, run.decode?, run.shares)));
+        let decodes = decodes.filter_map(|run| {
+            let shares = run.shares.map(|shares| Shares {
+                // Another runtime's host says nothing of this one's.
+                host: if run.runtime == runtime.id {
+                    shares.host
+                } else {
+                    0.0
+                },
+                ..shares
+            });
+            Some(sample(run, run.decode?, shares))
+        });
         let prompts = runs.iter();
         let prompts = prompts.filter_map(|run| Some(sample(run, run.prefill?, None)));
-        let more: Vec<f64> = runs
-            .iter()
+        let own = runs.iter().filter(|run| run.runtime == runtime.id);
+        let more: Vec<f64> = own
             .filter_map(|run| run.memory)
             .map(|pair| pair.measured - pair.predicted)
             .collect();
@@ -151,11 +185,8 @@ impl Runs {
             prefill: correction(Widths::of_prefill(&runtime.speed), prompts.collect()),
             more_memory: median(more),
             source: format!(
-                "{} of {} {days}, the last by orinplan {}",
-                match runs.len() {
-                    1 => "1 run".to_owned(),
-                    count => format!("{count} runs"),
-                },
+                "{} {} {days}, the last by orinplan {}",
+                counted_runs(&runs),
                 // Not every server says what it is.
                 Some(&last.engine)
                     .filter(|engine| !engine.is_empty())
@@ -163,6 +194,24 @@ impl Runs {
                 last.version
             ),
         })
+    }
+}
+
+/// How many runs there are, so that those of synthetic models are not taken for runs of a published one.
+fn counted_runs(runs: &[&Run]) -> String {
+    let count = counted(runs.len() as u64, "run", "runs");
+    let synthetic = runs.iter().filter(|run| run.synthetic).count();
+    match synthetic {
+        0 => format!("{count} of"),
+        all if all == runs.len() => {
+            let what = if all == 1 {
+                "a synthetic model"
+            } else {
+                "synthetic models"
+            };
+            format!("{count} of {what} with")
+        }
+        some => format!("{count} ({some} of synthetic models) with"),
     }
 }
 
@@ -283,6 +332,65 @@ mod tests {
         };
         assert_eq!(only.parameter, Parameter::Common);
         assert!(only.factor > 1.0 && only.text().starts_with("all times x 1.0"));
+    }
+
+    /// Runs of llama-bench speak of llama.cpp's kernels, which its server runs too, but not of the server's host; and they
+    /// say what they are of.
+    #[test]
+    fn runs_refine_the_runtimes_with_the_same_kernels() {
+        let bench = |model: &str, shares: Shares| Run {
+            runtime: "llama-bench".to_owned(),
+            synthetic: true,
+            shares: Some(shares),
+            ..run(model, 7.0)
+        };
+        let in_kernels = Shares {
+            launch: 1.0,
+            ..Shares::default()
+        };
+        let on_host = Shares {
+            host: 1.0,
+            ..Shares::default()
+        };
+        let of = |runs: &Runs, id: &str| {
+            let learned = runs.learned(&find(id).unwrap(), "orin-nano-8gb", "15W")?;
+            Some((learned.clone(), learned.decode.unwrap().parameters()))
+        };
+        let factor = |runs: &Runs, id: &str, wanted| {
+            let (_, parameters) = of(runs, id).unwrap();
+            let mut found = parameters.iter().filter(|one| one.parameter == wanted);
+            found.next().map(|one| one.factor)
+        };
+        let mut runs = Runs::default();
+        runs.add(bench("a", in_kernels));
+        for id in ["llama-bench", "llama.cpp"] {
+            assert!(factor(&runs, id, Parameter::Launch).unwrap() > 1.005);
+        }
+        runs.add(bench("b", on_host));
+        assert!(factor(&runs, "llama-bench", Parameter::Host).unwrap() > 1.005);
+        assert_eq!(factor(&runs, "llama.cpp", Parameter::Host), None);
+        // Another's memory says nothing, nor do its runs of a runtime with kernels of its own.
+        let (learned, _) = of(&runs, "llama.cpp").unwrap();
+        assert_eq!(learned.more_memory, None);
+        assert_eq!(of(&runs, "vllm"), None);
+        assert_eq!(of(&runs, "ollama"), None);
+        let source = |count: &str| format!("{count} with Ollama 0.30 on 2026-11-23, the last");
+        let said = learned.source;
+        assert!(
+            said.starts_with(&source("2 runs of synthetic models")),
+            "{said}"
+        );
+        let mut all = runs.clone();
+        all.add(Run {
+            runtime: "llama.cpp".to_owned(),
+            ..run("c", 9.0)
+        });
+        let said = all.learned(&find("llama.cpp").unwrap(), "orin-nano-8gb", "15W");
+        let said = said.unwrap().source;
+        assert!(
+            said.starts_with(&source("3 runs (2 of synthetic models)")),
+            "{said}"
+        );
     }
 
     #[test]

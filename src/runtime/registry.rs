@@ -122,8 +122,9 @@ pub fn parse(text: &str, origin: &str) -> Result<RuntimeProfile, RuntimeError> {
             .ok_or_else(|| form("`extends` must be the id of a built-in runtime".to_owned()))?;
         let mut base: Table =
             toml::from_str(text_of(base)?).map_err(|error| form(error.to_string()))?;
-        // The errors of a fit of one runtime say nothing about another.
+        // The errors of a fit of one runtime say nothing about another, nor do its relatives.
         base.remove("fit");
+        base.remove("same_kernels");
         if base.contains_key("extends") {
             return Err(form(
                 "`extends` names a runtime that itself extends another; name that one".to_owned(),

@@ -45,6 +45,9 @@ pub struct Run {
     pub model: String,
     /// Its format.
     pub scheme: String,
+    /// Whether it is a model of `orinplan calibrate`, which nobody published.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub synthetic: bool,
     /// What it was run with; runs of earlier versions do not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<Setup>,
@@ -216,7 +219,7 @@ impl Runs {
         };
         let table = toml::to_string_pretty(&file).unwrap_or_default();
         format!(
-            "# Written by `orinplan validate --save-calibration`; `orinplan calibrate --reset` removes it.\n{table}"
+            "# Written by `orinplan calibrate` and `orinplan validate --save-calibration`; `orinplan calibrate --reset` removes it.\n{table}"
         )
     }
 
@@ -239,6 +242,19 @@ impl Runs {
         let surplus = self.run.len().saturating_sub(MOST);
         self.run.drain(..surplus);
         Added::Kept
+    }
+
+    /// Adds the runs of a calibration as [`Runs::add`] does, in place of those that an earlier one made of the same runtime
+    /// on the same device in the same mode.
+    pub fn calibrate(&mut self, runs: Vec<Run>) -> Vec<Added> {
+        let place = |run: &Run| [&run.runtime, &run.device, &run.power_mode].map(String::clone);
+        let places: Vec<[String; 3]> = runs.iter().map(place).collect();
+        let is_kept = |old: &Run| {
+            let is_here = old.synthetic && places.contains(&place(old));
+            !is_here || runs.iter().any(|new| is_again(old, new))
+        };
+        self.run.retain(is_kept);
+        runs.into_iter().map(|run| self.add(run)).collect()
     }
 }
 
@@ -272,6 +288,7 @@ impl Run {
             power_mode: "15W".to_owned(),
             model: model.to_owned(),
             scheme: "q4_k_m".to_owned(),
+            synthetic: false,
             setup: None,
             shares: None,
             disturbed: Vec::new(),
@@ -323,6 +340,41 @@ mod tests {
                 "{said:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_calibration_replaces_the_runs_of_the_one_before() {
+        let synthetic = |model: &str, measured: f64, prompt_tokens: u64| Run {
+            synthetic: true,
+            setup: Some(Setup {
+                prompt_tokens,
+                generated_tokens: 64,
+                sequences: 1,
+            }),
+            ..Run::example(model, measured)
+        };
+        let elsewhere = Run {
+            power_mode: "25W".to_owned(),
+            ..synthetic("wide", 9.0, 512)
+        };
+        let mut runs = Runs::default();
+        runs.add(Run::example("a user's", 20.0));
+        runs.add(elsewhere.clone());
+        runs.calibrate(vec![
+            synthetic("wide", 9.0, 512),
+            synthetic("wide", 8.0, 2048),
+        ]);
+        assert_eq!(runs.run.len(), 4);
+        assert_eq!(read(&runs.text()), (runs.clone(), Vec::new()));
+        // There was time for fewer: what is old and not measured again is gone.
+        let added = runs.calibrate(vec![synthetic("wide", 7.0, 512)]);
+        assert_eq!(added, [Added::Kept]);
+        let expected = [
+            Run::example("a user's", 20.0),
+            elsewhere,
+            synthetic("wide", 7.0, 512),
+        ];
+        assert_eq!(runs.run, expected);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Measures with llama.cpp's own benchmark: finds it, runs it with `-o json`, reads its output.
 //!
 //! In: the program and the file. Out: [`Measured`]. llama-bench measures prefill and decode separately, each from an
-//! empty cache, and no time to the first token.
+//! empty cache or one with the tokens that were asked for, and no time to the first token.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -59,6 +59,10 @@ pub(super) fn measure(
     add("-ctk", &type_k);
     add("-ctv", &type_v);
     add("-ub", &request.ubatch.to_string());
+    // Older builds do not know it.
+    if request.depth > 0 {
+        add("-d", &request.depth.to_string());
+    }
     if let Some(threads) = request.threads {
         add("-t", &threads.to_string());
     }
@@ -70,6 +74,7 @@ pub(super) fn measure(
         .unwrap_or(u32::MAX)
         .saturating_add(1);
     let deadline = request.deadline(request.tokens).saturating_mul(turns);
+    let deadline = request.at_most.map_or(deadline, |most| deadline.min(most));
     let ran = program::run((launcher, program), &words, deadline, cancel, started)?;
     if !ran.status.success() {
         let said = ran.err.lines().rev().filter(|line| !line.trim().is_empty());
@@ -82,38 +87,45 @@ pub(super) fn measure(
         });
     }
     let origin = program.display().to_string();
-    let (measured, tests) = read(&origin, &ran.out)?;
-    match other_than_asked(&tests, model, prompt, request.tokens) {
+    let (measured, tests) = read(&origin, &ran.out, prompt > 0)?;
+    let asked = [(prompt, 0), (0, request.tokens)];
+    let asked = asked.into_iter().filter(|asked| *asked != (0, 0));
+    let mut asked = tests.iter().zip(asked);
+    match asked.find_map(|(test, asked)| other_than_asked(test, model, asked, request.depth)) {
         Some(problem) => Err(wrong(&origin, problem)),
         None => Ok(measured),
     }
 }
 
-/// What the tests of a prompt and of generation are of, where that is not what was asked for.
+/// What a test is of, where that is not what was asked for: tokens of a prompt and generated ones, after `depth`.
 fn other_than_asked(
-    tests: &[BenchTest; 2],
+    test: &BenchTest,
     model: &Path,
-    prompt: u64,
-    tokens: u64,
+    (n_prompt, n_gen): (u64, u64),
+    depth: u64,
 ) -> Option<String> {
-    let asked = [(prompt, 0), (0, tokens)];
     let name = |path: &Path| path.file_name().map(OsStr::to_owned);
-    tests.iter().zip(asked).find_map(|(test, (n_prompt, n_gen))| {
-        let of = Path::new(&test.model_filename);
-        if !test.model_filename.is_empty() && name(of) != name(model) {
-            let of = one_line(&test.model_filename);
-            Some(format!("it is of the model `{of}`, not the requested one"))
-        } else if (test.n_prompt, test.n_gen) != (n_prompt, n_gen) {
-            Some(format!(
-                "it is of {} tokens of prompt and {} generated instead of {n_prompt} and {n_gen}",
-                test.n_prompt, test.n_gen
-            ))
-        } else {
-            (test.n_depth > 0).then(|| {
-                format!("it is of a cache with {} tokens instead of an empty one", test.n_depth)
-            })
-        }
-    })
+    let of = Path::new(&test.model_filename);
+    if !test.model_filename.is_empty() && name(of) != name(model) {
+        let of = one_line(&test.model_filename);
+        Some(format!("it is of the model `{of}`, not the requested one"))
+    } else if (test.n_prompt, test.n_gen) != (n_prompt, n_gen) {
+        Some(format!(
+            "it is of {} tokens of prompt and {} generated instead of {n_prompt} and {n_gen}",
+            test.n_prompt, test.n_gen
+        ))
+    } else {
+        (test.n_depth != depth).then(|| {
+            let asked = match depth {
+                0 => "an empty one".to_owned(),
+                depth => depth.to_string(),
+            };
+            format!(
+                "it is of a cache with {} tokens instead of {asked}",
+                test.n_depth
+            )
+        })
+    }
 }
 
 fn wrong(origin: &str, problem: String) -> ValidateError {
@@ -142,11 +154,15 @@ pub(super) struct BenchTest {
     samples_ts: Vec<f64>,
 }
 
-/// Reads the output of `origin`: what it measured, and the tests of a prompt and of generation.
+/// Reads the output of `origin`: what it measured, and the tests of a prompt, if there is to be one, and of generation.
 ///
 /// # Errors
-/// [`ValidateError::Answer`] where it is no list of tests, or the test of a prompt or of generation is missing.
-pub(super) fn read(origin: &str, text: &str) -> Result<(Measured, [BenchTest; 2]), ValidateError> {
+/// [`ValidateError::Answer`] where it is no list of tests, or a test is missing.
+pub(super) fn read(
+    origin: &str,
+    text: &str,
+    with_prompt: bool,
+) -> Result<(Measured, Vec<BenchTest>), ValidateError> {
     let wrong = |problem| wrong(origin, problem);
     let rows: Vec<BenchTest> = serde_json::from_str(text).map_err(|error| {
         let error = in_words(&error.to_string());
@@ -156,25 +172,30 @@ pub(super) fn read(origin: &str, text: &str) -> Result<(Measured, [BenchTest; 2]
         let row = rows.iter().find(|row| is(row));
         row.ok_or_else(|| wrong(format!("it has no test of {name}")))
     };
-    let prompt = test(|row| row.n_prompt > 0 && row.n_gen == 0, "a prompt")?;
+    let prompt = with_prompt
+        .then(|| test(|row| row.n_prompt > 0 && row.n_gen == 0, "a prompt"))
+        .transpose()?;
     let generation = test(|row| row.n_prompt == 0 && row.n_gen > 0, "generation")?;
-    if prompt.samples_ts.is_empty() || generation.samples_ts.is_empty() {
+    let tests: Vec<BenchTest> = prompt.into_iter().chain([generation]).cloned().collect();
+    if tests.iter().any(|test| test.samples_ts.is_empty()) {
         return Err(wrong("a test has no samples".to_owned()));
     }
     let gpu = ["CUDA", "Vulkan", "ROCm", "Metal", "SYCL"];
-    let backends = prompt.backends.as_str();
+    let backends = generation.backends.as_str();
     let measured = Measured {
         engine: one_line(&format!(
             "llama.cpp b{} {} ({backends})",
-            prompt.build_number, prompt.build_commit
+            generation.build_number, generation.build_commit
         )),
+        backends: backends.to_owned(),
         repeats: generation.samples_ts.len(),
-        prompt_tokens: Some(prompt.n_prompt),
+        prompt_tokens: prompt.map(|prompt| prompt.n_prompt),
         generated_tokens: Some(generation.n_gen),
+        decode_depth: generation.n_depth,
         decode: generation.samples_ts.clone(),
-        prefill: prompt.samples_ts.clone(),
+        prefill: prompt.map_or(Vec::new(), |prompt| prompt.samples_ts.clone()),
         on_gpu: (!backends.is_empty()).then(|| gpu.iter().any(|name| backends.contains(name))),
         ..Measured::default()
     };
-    Ok((measured, [prompt.clone(), generation.clone()]))
+    Ok((measured, tests))
 }

@@ -30,6 +30,8 @@ impl Metric {
 pub struct Measured {
     /// The engine and its version as it names itself; empty where it does not.
     pub engine: String,
+    /// Libraries that the engine computes with, as it names them (`CUDA`); empty where it does not.
+    pub backends: String,
     /// Measured repeats.
     pub repeats: usize,
     /// Tokens of the prompt, as the engine counted them; `None` where it does not say.

@@ -34,8 +34,8 @@ use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 
 pub use calibrate::{
-    CALIBRATION_SECONDS, CalibrateError, Calibration, RUNTIME, SyntheticTensor, calibrate,
-    not_timed, write_repeated,
+    CALIBRATION_SECONDS, CalibrateError, Calibration, RUNTIME, SyntheticFile, SyntheticModel,
+    SyntheticRun, SyntheticTensor, calibrate, not_timed, write_repeated,
 };
 pub use compare::{
     Comparison, ComparisonLine, Criterion, LEAST_PROMPT, MemoryFigure, PeakMemory, Predicted,
@@ -63,6 +63,8 @@ pub struct MeasureRequest {
     pub chat: bool,
     /// Tokens to generate in each repeat.
     pub tokens: u64,
+    /// Tokens in the cache before the prompt and the first generated token; llama-bench alone takes them.
+    pub depth: u64,
     /// Tokens of context.
     pub context: u64,
     /// Prompt tokens processed at once.
@@ -75,6 +77,8 @@ pub struct MeasureRequest {
     pub repeats: usize,
     /// The longest time that a server may send nothing.
     pub timeout: Duration,
+    /// The longest that llama-bench may take in all, if less than `timeout` allows.
+    pub at_most: Option<Duration>,
 }
 
 impl MeasureRequest {

@@ -9,6 +9,7 @@ mod bench;
 mod boundless;
 mod calibrated;
 mod decode;
+mod gpu;
 mod learning;
 mod misbehaving;
 mod mixes;

@@ -22,11 +22,13 @@ pub(crate) fn run_in(settings: &Path, words: &[&str]) -> Run {
 
 /// The same on an Orin Nano 8GB, as far as `orinplan` looks at the machine's description.
 pub(crate) fn run_on_board(settings: &Path, words: &[&str]) -> Run {
-    let board = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/recorded/orin-nano-8gb-r36.4.7-25w"
-    );
-    left(command(settings, words).env("ORINPLAN_ROOT", board))
+    run_on(settings, "orin-nano-8gb-r36.4.7-25w", words)
+}
+
+/// The same on a recorded machine.
+pub(crate) fn run_on(settings: &Path, machine: &str, words: &[&str]) -> Run {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
+    left(command(settings, words).env("ORINPLAN_ROOT", root.join(machine)))
 }
 
 fn command(settings: &Path, words: &[&str]) -> Command {

@@ -402,11 +402,27 @@ pub(super) struct QuantizeArgs {
     pub format: PlainFormat,
 }
 
+/// A part of the machine that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum MeasuredPart {
+    /// The processors, with this program's own decoder
+    Cpu,
+    /// The GPU, with llama-bench
+    Gpu,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
-    /// How long to measure; up to three times as long if other programs disturb it or the machine is slow
+    /// How long to measure the processors; up to three times as long if other programs disturb it or the machine is slow.
+    /// The GPU takes at most as long again
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SECONDS, value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "reset")]
     pub seconds: u64,
+    /// Measure this alone, such as the GPU again in another power mode
+    #[arg(long, value_enum, value_name = "PART", conflicts_with = "reset")]
+    pub only: Option<MeasuredPart>,
+    /// Path of llama-bench, which measures the GPU [default: searched in the absolute folders of PATH]
+    #[arg(long, value_name = "FILE", conflicts_with = "reset")]
+    pub program: Option<PathBuf>,
     /// Remove the calibration and all kept runs
     #[arg(long)]
     pub reset: bool,

@@ -1,34 +1,34 @@
 //! `orinplan validate`: open, plan, measure, compare, report, and keep the run for later plans.
 
 mod backend;
+mod tried;
 mod under_test;
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
 use self::backend::{ResolvedBackend, resolve, run_as};
-use self::under_test::{Alternative, RunUnderTest};
+pub(super) use self::tried::Machine;
+pub(super) use self::under_test::RunUnderTest;
 use super::args::{BackendId, ReportFormat, ValidateArgs};
-use super::{Outcome, date, pages, progress, request, settings, show};
+use super::{Outcome, pages, progress, request, settings, show};
 use crate::checkpoint::SourceFormat;
 use crate::decode::{Engine, Renderer};
 use crate::device::{self, Choice, DetectedDevice};
 use crate::hub::Purpose;
-use crate::model::ModelSpec;
-use crate::plan::fit::{Candidate, Target};
-use crate::plan::{Plan, Workload};
+use crate::plan::Workload;
+use crate::plan::fit::Candidate;
 use crate::planner::{Board, BoardRequest, GgufHeader, Planner, Schemes, WorkloadRequest};
 use crate::report;
 use crate::report::validate::{Report, RunResult, SaveResult};
-use crate::runtime::learned::{Pair, Run, Setup};
-use crate::runtime::posterior::Shares;
+use crate::runtime::learned::Run;
 use crate::runtime::{self, Added, RuntimeProfile};
 use crate::scheme::Rules;
 use crate::validate::{
-    self, Backend, CheckContext, Comparison, MeasureRequest, Measured, Metric, PeakMemory, Prompt,
-    RanOn, Watched,
+    self, Backend, MeasureRequest, Measured, Prompt, RanOn, ValidateError, Watched,
 };
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
@@ -56,10 +56,13 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     };
     let backend = resolved.backend(checkpoint, model, &board.runtime, &renderer);
     let run = RunUnderTest {
-        args,
         model,
         candidate: &candidate,
         workload: &workload,
+        tokens: args.tokens,
+        // This program's decoder.
+        by_prompt: args.backend == BackendId::Candle,
+        tolerance: args.tolerance,
     };
     let plan = run.plan(target, &workload)?;
     let mut report = Report {
@@ -76,61 +79,34 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         return Ok(Outcome::No);
     }
     let here = device::detect(&super::machine_root()).ok();
-    let ran_on = ran_on(&board, &resolved, here.as_ref());
+    let machine = Machine {
+        board: &board,
+        ran_on: ran_on(&board, &resolved, here.as_ref()),
+        mode_in_force: here.as_ref().and_then(|here| here.power_mode.as_deref()),
+    };
     // That the run cannot be kept is said before minutes are spent on it; it is measured all the same.
     if args.save_calibration
-        && let Some(why) = not_kept(&board, ran_on)
+        && let Some(why) = not_kept(&machine)
     {
         super::warn(&format!("the run will not be kept: {why}"));
         report.saved = Some(SaveResult::Not { why });
     }
 
     let request = request(args, &workload);
-    let (mut measured, watched) = measure(backend, &request)?;
-    let mut memory = PeakMemory::of(&measured, &watched, backend.starts_the_model());
-    validate::reject_counts(&mut measured, &request);
-    let alternatives = run.alternatives(target, &measured)?;
-    let limits = run.limits(target, &measured, &alternatives)?;
-    validate::reject_figures(&mut measured, &mut memory, &limits);
-    let mut comparison = run.compare(target, &measured, memory)?;
-    if let RanOn::Another(_) = ran_on {
-        comparison = comparison.elsewhere();
-    }
-    let in_force = here.as_ref().and_then(|here| here.power_mode.as_deref());
-    let checks = validate::check(&CheckContext {
-        device: &board.device,
-        mode: &board.mode,
-        backend: board.runtime.backend,
-        mode_in_force: in_force,
-        watched: &watched,
-        measured: &measured,
-        comparison: &comparison,
-        suspects: &alternatives
-            .iter()
-            .map(Alternative::suspect)
-            .collect::<Vec<_>>(),
-        ran_on,
-    });
+    let (cancel, spinner) = (progress::cancelled_by_signals()?, progress::Spinner::new());
+    let measured = measure(backend, &request, &cancel, &mut |now| spinner.say(now));
+    spinner.clear();
+    let measured = measured?;
+    let tried = run.tried(machine, &request, measured, backend.starts_the_model())?;
     if args.save_calibration && report.saved.is_none() {
-        // Against the profile without corrections, so that none is learned twice.
-        let runtime = &runtime::find(&board.runtime.id)?;
-        let uncorrected = run.compare(Target { runtime, ..target }, &measured, memory)?;
-        let disturbed = checks.iter().filter(|check| check.holds());
-        let disturbed = disturbed.map(|check| check.code).collect();
-        let (setup, shares) = run.setup(Target { runtime, ..target }, &measured)?;
-        let kept = Kept {
-            setup,
-            shares,
-            uncorrected: &uncorrected,
-            disturbed,
-        };
-        report.saved = Some(learn(&board, runtime, model, &plan, &measured, kept));
+        report.saved = Some(learn(&board, run.kept(machine, &tried)?));
     }
+    let comparison = &tried.comparison;
     report.result = RunResult::Measured {
-        measured: &measured,
-        memory,
-        comparison: &comparison,
-        checks: &checks,
+        measured: &tried.measured,
+        memory: tried.memory,
+        comparison,
+        checks: &tried.checks,
     };
     show(&shown(args, &report)?)?;
     Ok(if comparison.within() {
@@ -174,11 +150,11 @@ fn ran_on<'a>(
 }
 
 /// Why a run cannot be kept.
-fn not_kept(board: &Board, ran_on: RanOn<'_>) -> Option<String> {
-    match ran_on {
+fn not_kept(machine: &Machine<'_>) -> Option<String> {
+    match machine.ran_on {
         RanOn::Another(name) => Some(format!(
             "it runs on this machine ({name}), which is not a {}",
-            board.device.name
+            machine.board.device.name
         )),
         _ => settings::check_runs()
             .err()
@@ -276,84 +252,46 @@ fn request(args: &ValidateArgs, workload: &Workload) -> MeasureRequest {
         },
         chat: args.chat,
         tokens: args.tokens,
+        depth: 0,
         context: workload.context,
         ubatch: workload.ubatch,
         kv_types: [workload.type_k, workload.type_v],
         threads: args.threads,
         repeats: usize::try_from(args.repeats).unwrap_or(1),
         timeout: Duration::from_secs(args.timeout),
+        at_most: None,
     }
 }
 
-fn measure(backend: Backend<'_>, request: &MeasureRequest) -> anyhow::Result<(Measured, Watched)> {
-    let cancel = progress::cancelled_by_signals()?;
-    let spinner = progress::Spinner::new();
+/// Measures on this machine; `say` gets the stage.
+pub(super) fn measure(
+    backend: Backend<'_>,
+    request: &MeasureRequest,
+    cancel: &AtomicBool,
+    say: &mut dyn FnMut(String),
+) -> Result<(Measured, Watched), ValidateError> {
     let path = std::env::var_os("PATH");
     let machine = (Path::new("/"), path.as_deref());
-    let outcome = validate::measure(backend, request, machine, &cancel, &mut |now| {
-        spinner.say(match now.of {
+    validate::measure(backend, request, machine, cancel, &mut |now| {
+        say(match now.of {
             0 => now.stage.clone(),
             of => format!("{}, token {} of {of}", now.stage, now.tokens),
         });
-    });
-    spinner.clear();
-    Ok(outcome?)
+    })
 }
 
-/// What is kept of a run beside what it is of.
-struct Kept<'a> {
-    setup: Setup,
-    shares: Option<Shares>,
-    /// Against the profile without corrections.
-    uncorrected: &'a Comparison,
-    /// Codes of the checks that found it disturbed.
-    disturbed: Vec<&'static str>,
-}
-
-/// Adds the run to those on record. Where that fails, the report says so: what was measured is not lost. `runtime` is the
-/// profile without corrections.
-fn learn(
-    board: &Board,
-    runtime: &RuntimeProfile,
-    model: &ModelSpec,
-    plan: &Plan,
-    measured: &Measured,
-    kept: Kept<'_>,
-) -> SaveResult {
-    let Kept {
-        setup,
-        shares,
-        uncorrected,
-        disturbed,
-    } = kept;
-    let pair = |metric| {
-        let line = uncorrected.line(metric).filter(|line| line.judged)?;
-        Pair::new(line.predicted?.expected, line.measured?.mean)
-    };
-    let run = Run {
-        date: date::today(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        runtime: board.runtime.id.clone(),
-        engine: measured.engine.clone(),
-        device: board.device.id.clone(),
-        power_mode: board.mode.name.clone(),
-        model: model.name.clone(),
-        scheme: plan.assignment.scheme.clone(),
-        setup: Some(setup),
-        shares,
-        disturbed: disturbed.iter().map(|&code| code.to_owned()).collect(),
-        decode: pair(Metric::Decode),
-        prefill: pair(Metric::Prefill),
-        memory: pair(Metric::Memory),
-    };
+/// Adds the run to those on record. Where that fails, the report says so: what was measured is not lost.
+fn learn(board: &Board, run: Run) -> SaveResult {
+    let disturbed = run.disturbed.clone();
     let why = match settings::keep_run(run) {
         Ok((path, Added::Kept, runs)) => {
+            let runtime = runtime::find(&board.runtime.id).ok();
+            let learned = runtime
+                .and_then(|runtime| runs.learned(&runtime, &board.device.id, &board.mode.name));
             return SaveResult::Kept {
                 path,
                 disturbed,
-                learned: runs
-                    .learned(runtime, &board.device.id, &board.mode.name)
-                    .map(Box::new),
+                learned: learned.map(Box::new),
             };
         }
         Ok((path, Added::Outweighed, _)) => format!(

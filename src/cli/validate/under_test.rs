@@ -3,7 +3,6 @@
 
 use anyhow::Context;
 
-use crate::cli::args::{BackendId, ValidateArgs};
 use crate::device::{PowerMode, Quantity as _, WhatIf};
 use crate::model::ModelSpec;
 use crate::plan::fit::{Candidate, Target};
@@ -20,11 +19,16 @@ use crate::validate::{
 
 /// A run that is planned as it was measured: with a prompt as long as the engine counted it, and decode at the mean
 /// depth of the run.
-pub(super) struct RunUnderTest<'a> {
-    pub(super) args: &'a ValidateArgs,
-    pub(super) model: &'a ModelSpec,
-    pub(super) candidate: &'a Candidate,
-    pub(super) workload: &'a Workload,
+pub(in crate::cli) struct RunUnderTest<'a> {
+    pub(in crate::cli) model: &'a ModelSpec,
+    pub(in crate::cli) candidate: &'a Candidate,
+    pub(in crate::cli) workload: &'a Workload,
+    /// Tokens to generate.
+    pub(in crate::cli) tokens: u64,
+    /// Whether the engine allocates for the prompt that it is given; others reserve a whole ubatch.
+    pub(in crate::cli) by_prompt: bool,
+    /// Percent that a prediction may be off.
+    pub(in crate::cli) tolerance: f64,
 }
 
 /// The plans of a measured run on one target.
@@ -73,7 +77,11 @@ const CACHES: f64 = 4.0;
 
 impl RunUnderTest<'_> {
     /// The plan on `target` under `workload`.
-    pub(super) fn plan(&self, target: Target<'_>, workload: &Workload) -> anyhow::Result<Plan> {
+    pub(in crate::cli) fn plan(
+        &self,
+        target: Target<'_>,
+        workload: &Workload,
+    ) -> anyhow::Result<Plan> {
         let planned = fit(self.model, vec![self.candidate.clone()], target, workload);
         let mut plans = planned.plans.into_iter();
         plans.next().context("there is no plan to try")
@@ -84,10 +92,10 @@ impl RunUnderTest<'_> {
         let asked = measured
             .prompt_tokens
             .unwrap_or(self.workload.prompt_tokens);
-        // This program's decoder allocates for the prompt it is given; others reserve a whole ubatch.
-        let ubatch = match self.args.backend {
-            BackendId::Candle => self.workload.ubatch.min(asked),
-            _ => self.workload.ubatch,
+        let ubatch = if self.by_prompt {
+            self.workload.ubatch.min(asked)
+        } else {
+            self.workload.ubatch
         };
         let at = |prompt_tokens| {
             let workload = Workload {
@@ -97,7 +105,7 @@ impl RunUnderTest<'_> {
             };
             self.plan(target, &workload)
         };
-        let generated = measured.generated_tokens.unwrap_or(self.args.tokens);
+        let generated = measured.generated_tokens.unwrap_or(self.tokens);
         Ok(Plans {
             prompt: at(asked)?,
             depth: at(measured.decode_depth.saturating_add(generated / 2))?,
@@ -123,12 +131,7 @@ impl RunUnderTest<'_> {
             ),
         };
         let peak = memory.compared(target.device);
-        Ok(validate::compare(
-            predicted,
-            measured,
-            peak,
-            self.args.tolerance,
-        ))
+        Ok(validate::compare(predicted, measured, peak, self.tolerance))
     }
 
     /// What the run was run with, and what its decode time is predicted to consist of on `target`.
@@ -141,7 +144,7 @@ impl RunUnderTest<'_> {
         let asked = self.workload.prompt_tokens;
         let setup = Setup {
             prompt_tokens: measured.prompt_tokens.unwrap_or(asked),
-            generated_tokens: self.args.tokens,
+            generated_tokens: self.tokens,
             sequences: self.workload.parallel,
         };
         Ok((setup, speeds.and_then(|speeds| speeds.decode.shares)))

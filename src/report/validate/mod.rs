@@ -47,7 +47,7 @@ pub enum SaveResult {
         /// The file of runs.
         path: PathBuf,
         /// Codes of the checks that found it disturbed.
-        disturbed: Vec<&'static str>,
+        disturbed: Vec<String>,
         /// What it and the earlier ones say of this runtime on this board.
         learned: Option<Box<Learned>>,
     },

@@ -5,6 +5,7 @@
 //! fitted to their times, starting from what is expected of a machine with this bandwidth and arithmetic. No published
 //! model has the shape of one of these, so no later prediction is of a model that was measured here.
 
+mod gpu;
 mod machine;
 mod prior;
 mod rounds;
@@ -29,6 +30,7 @@ use crate::device::{Cpu, FormatRate, Uncertainty, activity};
 use crate::model::ModelError;
 use crate::plan::speed::{Operation, OperationGroup};
 
+pub use gpu::{SyntheticFile, SyntheticModel, SyntheticRun};
 pub use synthetic::{SyntheticTensor, write_repeated};
 
 use prior::{FORMATS, MachineRates};

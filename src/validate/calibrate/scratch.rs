@@ -1,5 +1,5 @@
 //! A file for a synthetic model: in memory and without a name where the system has such files, so that nothing is left
-//! of it however the program ends, and nothing is written to a disk.
+//! of it however the program ends, and nothing is written to a disk. Programs that this one starts open it by its path.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,11 @@ impl ScratchFile {
 
         use rustix::fs::{MemfdFlags, memfd_create};
         let file = File::from(memfd_create(c"orinplan-calibrate", MemfdFlags::CLOEXEC)?);
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let path = PathBuf::from(format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            file.as_raw_fd()
+        ));
         Ok(ScratchFile { file, path })
     }
 

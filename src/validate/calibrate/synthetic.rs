@@ -2,7 +2,7 @@
 //! does not depend on the values.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;
 
 use super::CalibrateError;
@@ -13,6 +13,12 @@ use crate::gguf::{self, TensorEntry, Value};
 use crate::model::{self, ModelSpec, PLAIN, Unknown};
 use crate::quantize::blocks;
 use crate::units::Bytes;
+
+/// The name of the models that this program's decoder runs.
+const NAME: &str = "calibration";
+
+/// Tokens of context that the models state: more than any of them is run with.
+const CONTEXT: u64 = 8192;
 
 /// The dimensions of a plain decoder.
 #[derive(Clone, Copy, Debug)]
@@ -53,15 +59,15 @@ impl ModelShape {
         tensors
     }
 
-    fn metadata(&self) -> Vec<(String, Value)> {
+    fn metadata(&self, name: &str) -> Vec<(String, Value)> {
         let text = |key: &str, value: &str| (key.to_owned(), Value::String(value.to_owned()));
         let number = |key: &str, value: u64| (format!("{PLAIN}.{key}"), Value::U32(value as u32));
         vec![
             text("general.architecture", PLAIN),
-            text("general.name", "calibration"),
+            text("general.name", name),
             text("tokenizer.ggml.model", "none"),
             number("block_count", self.layers),
-            number("context_length", 4096),
+            number("context_length", CONTEXT),
             number("embedding_length", self.hidden),
             number("feed_forward_length", self.inner),
             number("attention.head_count", self.heads),
@@ -93,17 +99,65 @@ impl ModelShape {
         dtype: Dtype,
         scratch: &ScratchFile,
     ) -> Result<(Checkpoint, ModelSpec), CalibrateError> {
+        self.fill(NAME, dtype, scratch)?;
+        opened(scratch)
+    }
+
+    /// Writes the model with its weights to `scratch`.
+    ///
+    /// # Errors
+    /// [`CalibrateError::Write`].
+    pub(super) fn fill(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        scratch: &ScratchFile,
+    ) -> Result<(), CalibrateError> {
+        let written = write(scratch.file(), &self.metadata(name), &self.typed(dtype));
+        written.map_err(CalibrateError::Write)
+    }
+
+    /// Writes the model with a hole in the place of its weights to `scratch`, and opens it: it can be planned, and takes
+    /// no memory.
+    ///
+    /// # Errors
+    /// As [`ModelShape::make`].
+    pub(super) fn outline(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        scratch: &ScratchFile,
+    ) -> Result<(Checkpoint, ModelSpec), CalibrateError> {
+        let tensors = self.typed(dtype);
+        let outlined = || -> Result<(), String> {
+            let start = write_header(&mut scratch.file(), &self.metadata(name), &tensors)?;
+            let all = tensors.iter().map(|(_, dtype, shape)| {
+                let bytes = dtype.bytes(shape).unwrap_or_default();
+                bytes.0.next_multiple_of(gguf::ALIGNMENT)
+            });
+            let length = start.0 + all.sum::<u64>();
+            let set = scratch.file().set_len(length);
+            set.map_err(|error| error.to_string())
+        };
+        outlined().map_err(CalibrateError::Write)?;
+        opened(scratch)
+    }
+
+    /// Every tensor with its type: norms are in F32.
+    fn typed(&self, dtype: Dtype) -> Vec<SyntheticTensor> {
         let typed = |(name, shape): (String, Vec<u64>)| match shape.len() {
             1 => (name, Dtype::F32, shape),
             _ => (name, dtype, shape),
         };
-        let tensors: Vec<SyntheticTensor> = self.tensors().into_iter().map(typed).collect();
-        write(scratch.file(), &self.metadata(), &tensors).map_err(CalibrateError::Write)?;
-        let path = scratch.path().display().to_string();
-        let checkpoint = checkpoint::open(&path).map_err(CalibrateError::Open)?;
-        let model = model::read(&checkpoint, Unknown::Refuse).map_err(CalibrateError::Model)?;
-        Ok((checkpoint, model))
+        self.tensors().into_iter().map(typed).collect()
     }
+}
+
+fn opened(scratch: &ScratchFile) -> Result<(Checkpoint, ModelSpec), CalibrateError> {
+    let path = scratch.path().display().to_string();
+    let checkpoint = checkpoint::open(&path).map_err(CalibrateError::Open)?;
+    let model = model::read(&checkpoint, Unknown::Refuse).map_err(CalibrateError::Model)?;
+    Ok((checkpoint, model))
 }
 
 /// A tensor of a GGUF: name, format, shape with the outermost dimension first.
@@ -124,11 +178,12 @@ pub fn write_repeated(
     write(&file, metadata, tensors)
 }
 
-fn write(
-    file: &File,
+/// Writes the header from the start of `file`; returns where the weights begin.
+fn write_header(
+    file: &mut (impl Write + Seek),
     metadata: &[(String, Value)],
     tensors: &[SyntheticTensor],
-) -> Result<(), String> {
+) -> Result<Bytes, String> {
     let entries: Vec<TensorEntry<'_>> = tensors
         .iter()
         .map(|(name, dtype, shape)| TensorEntry {
@@ -137,8 +192,18 @@ fn write(
             shape,
         })
         .collect();
+    let in_words = |error: io::Error| error.to_string();
+    file.rewind().map_err(in_words)?;
+    gguf::write_header(file, metadata, &entries).map_err(|error| error.to_string())
+}
+
+fn write(
+    file: &File,
+    metadata: &[(String, Value)],
+    tensors: &[SyntheticTensor],
+) -> Result<(), String> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    gguf::write_header(&mut out, metadata, &entries).map_err(|error| error.to_string())?;
+    write_header(&mut out, metadata, tensors)?;
     for (_, dtype, shape) in tensors {
         let columns = shape.last().copied().unwrap_or(0);
         let rows = shape.iter().product::<u64>() / columns.max(1);

@@ -10,6 +10,7 @@
 mod accept;
 mod blocks;
 mod bench;
+mod calibrate;
 mod decoder;
 mod directories;
 pub(crate) mod embeddings;
@@ -56,6 +57,7 @@ const PARTS: &[Part] = &[
     ("images", images::check),
     ("hub", hub::check),
     ("lines", lines::check),
+    ("calibrate", calibrate::check),
     ("rpc", rpc::check),
     ("quality", quality::check),
     ("pages", pages::check),

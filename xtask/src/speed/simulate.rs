@@ -241,6 +241,7 @@ fn run(profile: &RuntimeProfile, row: &Row<'_>) -> Run {
     Run {
         model: of.model.clone(),
         scheme: of.format.clone(),
+        synthetic: false,
         setup: Some(Setup {
             prompt_tokens: depth,
             generated_tokens: of.generated_tokens.unwrap_or_default(),

@@ -1,0 +1,579 @@
+//! `orinplan calibrate` on a board with a GPU: llama-bench runs synthetic models, and plans learn from them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use orinplan::planner::{Board, BoardRequest, Planner, Request, WorkloadRequest};
+use orinplan::runtime::learned::{Pair, Parameter, Run as Kept, Runs, Setup};
+use orinplan::runtime::{self, RuntimeProfile};
+use orinplan::units::Bytes;
+use orinplan::validate::{SyntheticModel, SyntheticRun};
+
+use crate::schema;
+use crate::support::{MODEL, Run, assert_error, run_in, run_on, run_on_board};
+
+/// A program that stands for llama-bench: it notes its arguments, looks for a GGUF with weights where it is told, and
+/// prints rates in the form of build 0c1e57098.
+fn llama_bench(folder: &Path, backends: &str) -> PathBuf {
+    let row = "'{\"build_commit\":\"0c1e57098\",\"build_number\":9000,\"backends\":\"%s\",\"model_filename\":\"%s\",\"n_prompt\":%d,\"n_gen\":%d,\"n_depth\":%d,\"samples_ts\":[%s,%s,%s]}'";
+    let script = format!(
+        "echo \"$@\" >> {log}\n\
+        p=0; n=0; d=0\n\
+        while [ $# -gt 0 ]; do case $1 in -m) m=$2 ;; -p) p=$2 ;; -n) n=$2 ;; -d) d=$2 ;; esac; shift 2; done\n\
+        [ \"$(head -c 4 $m)\" = GGUF ] || exit 9\n\
+        [ $(tail -c 1000 $m | tr -d '\\000' | wc -c) -gt 100 ] || exit 8\n\
+        echo '['\n\
+        if [ $p -gt 0 ]; then printf {row}',\\n' {backends} $m $p 0 $d 800 810 805; fi\n\
+        printf {row}'\\n]\\n' {backends} $m 0 $n $d 110 111 112\n",
+        log = folder.join("asked").display(),
+    );
+    program(folder, &script)
+}
+
+fn program(folder: &Path, script: &str) -> PathBuf {
+    let path = folder.join("llama-bench");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn calibrate(folder: &Path, program: &Path, more: &[&str]) -> Run {
+    calibrate_in(folder, "orin-nano-8gb-r36.4.7-25w", program, more)
+}
+
+/// The same on another recorded machine.
+fn calibrate_in(folder: &Path, machine: &str, program: &Path, more: &[&str]) -> Run {
+    let mut words: Vec<&str> = vec!["calibrate", "--only", "gpu", "--program"];
+    words.push(program.to_str().unwrap());
+    if !more.contains(&"--seconds") {
+        words.extend(["--seconds", "60"]);
+    }
+    words.extend(more);
+    run_on(folder, machine, &words)
+}
+
+fn in_words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let bench = llama_bench(folder, "CUDA");
+    let run = calibrate(folder, &bench, &[]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+    let words = in_words(&run.out);
+    for part in [
+        "The GPU in 25W, by 9 runs of synthetic models with llama.cpp b9000 0c1e57098 (CUDA), on Jetson Orin Nano 8GB Super",
+        "synthetic-64x256 f16 decode 24",
+        "synthetic-6x1024 q4_k a prompt of 512",
+        "synthetic-6x1024 q4_k decode after 4096",
+        "refined, as factors on times, +-: one standard deviation all times x 1.0",
+        "bandwidth efficiency 0.76 -> 0.",
+        "launches x 1.",
+        "plans for llama-bench and llama.cpp on this board in 25W use them",
+    ] {
+        assert!(words.contains(part), "`{part}` is not in {words}");
+    }
+    let asked = fs::read_to_string(folder.join("asked")).unwrap();
+    let asked: Vec<&str> = asked.lines().collect();
+    assert_eq!(asked.len(), 9, "{asked:?}");
+    let all = "-n 64 -r 3 -o json -fa 1 -ctk f16 -ctv f16 -ub 512";
+    assert!(asked[0].ends_with(&format!("-p 0 {all}")), "{}", asked[0]);
+    assert!(asked[4].ends_with(&format!("-p 512 {all}")), "{}", asked[4]);
+    assert!(asked[1].ends_with("-p 0 -n 64 -r 3 -o json -fa 1 -ctk f16 -ctv f16 -ub 512 -d 4096"));
+
+    // In the store of `validate --save-calibration`, in its form.
+    let runs = || fs::read_to_string(folder.join("orinplan/runs.toml")).unwrap();
+    for (part, count) in [
+        ("[[run]]", 9),
+        ("synthetic = true", 9),
+        ("runtime = \"llama-bench\"", 9),
+        ("power_mode = \"25W\"", 9),
+        ("[run.shares]", 9),
+        ("[run.memory]", 0),
+    ] {
+        assert_eq!(runs().matches(part).count(), count, "{part}: {}", runs());
+    }
+    // Its runs are not taken for those of a published model, by no name of the board.
+    for device in ["host", "orin-nano-8gb"] {
+        let fit = run_on_board(
+            folder,
+            &["fit", MODEL, "--device", device, "--format", "json"],
+        );
+        assert!(
+            fit.out.contains("of synthetic models with llama.cpp b9000"),
+            "{device}: {}{}",
+            fit.out,
+            fit.err
+        );
+    }
+    // In another mode they correct nothing, and the plan says why.
+    let other = [
+        "fit",
+        MODEL,
+        "--device",
+        "host",
+        "--power-mode",
+        "15W",
+        "--format",
+        "json",
+    ];
+    let other = run_on_board(folder, &other);
+    assert!(!other.out.contains("synthetic"), "{}", other.out);
+    assert!(
+        other.out.contains("learned_in_other_mode")
+            && other.out.contains("the runs on record are of 25W"),
+        "{}",
+        other.out
+    );
+
+    // A second one replaces them; what a user's model showed stays.
+    let text = runs();
+    let own = text[text.find("[[run]]").unwrap()..]
+        .split("[[run]]")
+        .nth(1)
+        .unwrap();
+    let own = own
+        .replace("synthetic = true\n", "")
+        .replace("synthetic-64x256", "mine");
+    fs::write(
+        folder.join("orinplan/runs.toml"),
+        format!("{text}\n[[run]]{own}"),
+    )
+    .unwrap();
+    let run = calibrate(folder, &bench, &["--format", "json"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+    let found = schema::document(&run.out);
+    assert_eq!(runs().matches("[[run]]").count(), 10, "{}", runs());
+    let gpu = &found["gpu"];
+    assert_eq!(
+        (&gpu["measured"], &gpu["runtime"]),
+        (&true.into(), &"llama-bench".into())
+    );
+    assert_eq!(gpu["runs"].as_array().unwrap().len(), 9);
+    assert_eq!(gpu["runs"][1]["depth"], 4096);
+    assert_eq!(
+        gpu["runs"][1]["decode_tokens_per_second"]["measured"],
+        111.0
+    );
+    assert_eq!(
+        gpu["learned"]["decode"]["parameters"][1]["parameter"],
+        "bandwidth_efficiency"
+    );
+
+    let reset = run_on_board(folder, &["calibrate", "--reset"]);
+    assert!(reset.out.contains("runs.toml"), "{}", reset.out);
+    assert!(!folder.join("orinplan/runs.toml").exists());
+}
+
+/// One sentence says what the GPU lacks and what to do.
+#[test]
+fn a_gpu_that_cannot_be_measured_is_said_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let says = |run: Run, part: &str| {
+        assert_error(&run, &[&format!("the GPU was not measured: {part}")]);
+        assert!(!folder.join("orinplan/runs.toml").exists());
+    };
+    let bench = llama_bench(folder, "CPU");
+    says(
+        calibrate(folder, &bench, &[]),
+        &format!(
+            "{} (llama.cpp b9000 0c1e57098 (CPU)) was built without CUDA",
+            bench.display()
+        ),
+    );
+    let bench = program(folder, "echo 'error: no device' >&2; exit 3");
+    says(
+        calibrate(folder, &bench, &[]),
+        &format!("{} ended with", bench.display()),
+    );
+    let bench = program(folder, "sleep 60");
+    says(
+        calibrate_in(folder, "x86-laptop", &bench, &[]),
+        "orinplan knows no GPU of this machine",
+    );
+    says(
+        calibrate(folder, &bench, &["--seconds", "1"]),
+        "llama-bench took longer than 1 s: allow more time, such as --seconds 3",
+    );
+    // A name that is wrong is an error, before anything is measured.
+    assert_error(
+        &calibrate(folder, &folder.join("nothing"), &[]),
+        &["nothing: no such file"],
+    );
+}
+
+/// A rate that no board has is told, and kept nowhere.
+#[test]
+fn rates_that_cannot_be_are_told_and_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (rate, why) in [
+        ("0.5", "its rate is more than 100 times off the prediction"),
+        ("99999", "99999.0 tokens/s are above the"),
+    ] {
+        let bench = llama_bench(folder, "CUDA");
+        let script = fs::read_to_string(&bench).unwrap();
+        fs::write(
+            &bench,
+            script.replace("110 111 112", &format!("{rate} {rate} {rate}")),
+        )
+        .unwrap();
+        let run = calibrate(folder, &bench, &[]);
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+        let words = in_words(&run.out);
+        let line = format!("synthetic-64x256: not measured: {why}");
+        assert!(words.contains(&line), "{words}");
+        // Prompts have rates of their own.
+        let kept = fs::read_to_string(folder.join("orinplan/runs.toml")).unwrap();
+        assert_eq!(kept.matches("[[run]]").count(), 4, "{kept}");
+        assert!(!kept.contains("[run.decode]"), "{kept}");
+    }
+}
+
+/// Before a model takes memory, and before llama-bench is started.
+#[test]
+fn too_little_memory_is_said_before_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
+    let root = folder.join("root");
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(recorded.join("orin-nano-8gb-r36.4.7-25w"))
+        .arg(&root)
+        .status();
+    assert!(copied.unwrap().success());
+    let memory = root.join("proc/meminfo");
+    let text = fs::read_to_string(&memory).unwrap();
+    fs::write(&memory, text.replace("6710886 kB", "204800 kB")).unwrap();
+    let bench = llama_bench(folder, "CUDA");
+    // An absolute path stands for itself.
+    let run = calibrate_in(folder, root.to_str().unwrap(), &bench, &[]);
+    assert_error(
+        &run,
+        &[
+            "the GPU was not measured: synthetic-64x256 needs ",
+            "of memory, and 200.0 MiB are available: end other programs",
+        ],
+    );
+    assert!(!folder.join("asked").exists());
+}
+
+/// Where there is no time for all models, those that were measured count.
+#[test]
+fn what_was_measured_in_time_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let bench = llama_bench(folder, "CUDA");
+    let script = fs::read_to_string(&bench).unwrap();
+    let twice = format!(
+        "[ $(cat {}/asked 2>/dev/null | wc -l) -ge 2 ] && sleep 60\n",
+        folder.display()
+    );
+    fs::write(
+        &bench,
+        script.replace("#!/bin/sh\n", &format!("#!/bin/sh\n{twice}")),
+    )
+    .unwrap();
+    let run = calibrate(folder, &bench, &["--seconds", "5"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+    let words = in_words(&run.out);
+    assert!(words.contains("by 2 runs of synthetic models"), "{words}");
+    assert!(
+        words.contains("the other runs are missing: llama-bench took longer than 5 s"),
+        "{words}"
+    );
+}
+
+#[test]
+fn an_interrupt_ends_the_program_that_it_started_and_keeps_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = folder.path().join("started");
+    let bench = program(
+        folder.path(),
+        &format!(
+            "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 60",
+            started.display()
+        ),
+    );
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded/orin-nano-8gb-r36.4.7-25w");
+    let child = Command::new(env!("CARGO_BIN_EXE_orinplan"))
+        .args(["calibrate", "--program"])
+        .arg(&bench)
+        .env("XDG_CONFIG_HOME", folder.path())
+        .env("ORINPLAN_ROOT", root)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !started.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let sent = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "error: interrupted; nothing was kept\n");
+    let stat = format!(
+        "/proc/{}/stat",
+        fs::read_to_string(&started).unwrap().trim()
+    );
+    let is_over = fs::read_to_string(stat).map_or(true, |stat| stat.contains(") Z "));
+    assert!(is_over, "llama-bench lives on");
+    assert!(!folder.path().join("orinplan/runs.toml").exists());
+    assert!(!folder.path().join("orinplan/calibration.toml").exists());
+}
+
+/// An Orin Nano in 25W with the profile of a runtime.
+fn board(profile: RuntimeProfile) -> Board {
+    let request = BoardRequest {
+        device: Some("orin-nano-8gb".to_owned()),
+        power_mode: Some("25W".to_owned()),
+        runtime: Some(profile.id.clone()),
+        ..BoardRequest::default()
+    };
+    Board {
+        runtime: profile,
+        ..Board::open(&request).unwrap()
+    }
+}
+
+/// The profile as it would be for a board whose memory gives 12 % less and whose launches take half as long again.
+fn of_other_board(id: &str) -> RuntimeProfile {
+    let mut profile = runtime::find(id).unwrap();
+    let speed = &mut profile.speed;
+    let (memory, launches) = (&mut speed.bandwidth_efficiency, &mut speed.launch_seconds);
+    for (range, factor) in [(memory, 0.88), (launches, 1.5)] {
+        range.low *= factor;
+        range.expected *= factor;
+        range.high *= factor;
+    }
+    profile
+}
+
+/// The plan of a GGUF as it is stored, with this many tokens in the cache.
+fn plan(planner: &Planner, board: &Board, depth: u64) -> orinplan::plan::Speeds {
+    let request = Request {
+        workload: WorkloadRequest {
+            context: Some(8192),
+            prompt_tokens: Some(depth),
+            budget: Some(Bytes::GIB * 64),
+            ..WorkloadRequest::default()
+        },
+        ..Request::default()
+    };
+    let (_, fit) = planner.fit_on(board, &request).unwrap();
+    let mut plans = fit
+        .plans
+        .into_iter()
+        .filter(|plan| plan.assignment.is_stored());
+    plans.next().unwrap().speeds.unwrap()
+}
+
+fn decode(speeds: &orinplan::plan::Speeds) -> f64 {
+    speeds.decode.tokens_per_second.expected
+}
+
+/// What the models would show on a board with this profile, as runs.
+fn simulated(truth: RuntimeProfile) -> Runs {
+    let (profile, truth) = (board(runtime::find("llama-bench").unwrap()), board(truth));
+    let mut runs = Vec::new();
+    for model in SyntheticModel::all() {
+        let file = model.open().unwrap();
+        let planner = Planner::of(file.checkpoint().clone(), file.spec().clone());
+        for SyntheticRun { prompt, depth } in model.runs().iter().copied() {
+            let [predicted, measured] =
+                [&profile, &truth].map(|board| plan(&planner, board, depth + 32));
+            runs.push(Kept {
+                date: "2026-11-30".to_owned(),
+                version: "0.1.0".to_owned(),
+                runtime: "llama-bench".to_owned(),
+                engine: "llama.cpp".to_owned(),
+                device: "orin-nano-8gb".to_owned(),
+                power_mode: "25W".to_owned(),
+                model: model.name(),
+                scheme: model.dtype().name().to_lowercase(),
+                synthetic: true,
+                setup: Some(Setup {
+                    prompt_tokens: prompt.max(depth),
+                    generated_tokens: 64,
+                    sequences: 1,
+                }),
+                shares: predicted.decode.shares,
+                disturbed: Vec::new(),
+                decode: Pair::new(decode(&predicted), decode(&measured)),
+                prefill: None,
+                memory: None,
+            });
+        }
+    }
+    let mut all = Runs::default();
+    all.calibrate(runs);
+    all
+}
+
+/// `docs/speed.md` has the numbers (`cargo test --test validate -- --nocapture simulated`).
+#[test]
+fn simulated_runs_of_synthetic_models_find_slow_memory_and_slow_launches() {
+    let runs = simulated(of_other_board("llama-bench"));
+    // The runs are told apart by what their steps consist of.
+    let most = |pick: fn(&orinplan::runtime::posterior::Shares) -> f64| {
+        let shares = runs.run.iter().filter_map(|run| run.shares.as_ref());
+        shares.map(pick).fold(0.0, f64::max)
+    };
+    for run in &runs.run {
+        println!(
+            "{} {:?} {:?} {:?}",
+            run.model, run.setup, run.shares, run.decode
+        );
+    }
+    assert!(most(|shares| shares.bandwidth) > 0.6);
+    assert!(most(|shares| shares.arithmetic) > 0.5);
+    assert!(most(|shares| shares.cache) > 0.25);
+    assert!(most(|shares| shares.launch) > 0.25);
+    let profile = runtime::find("llama.cpp").unwrap();
+    let learned = runs.learned(&profile, "orin-nano-8gb", "25W").unwrap();
+    println!("{}", learned.phrases(None).join(", "));
+    let parameters = learned.decode.as_ref().unwrap().parameters();
+    let factor = |wanted| {
+        let mut found = parameters.iter().filter(|one| one.parameter == wanted);
+        found.next().unwrap().factor
+    };
+    let (memory, launch) = (factor(Parameter::Bandwidth), factor(Parameter::Launch));
+    assert!(memory > 1.03 && launch > 1.03, "{memory} {launch}");
+    assert!(
+        memory.min(launch) > factor(Parameter::Arithmetic),
+        "{memory} {launch}"
+    );
+    assert!(launch > factor(Parameter::Cache), "{launch}");
+
+    let truth = board(of_other_board("llama.cpp"));
+    let before = board(profile.clone());
+    let after = board(profile.refined(Some(learned)));
+    for (name, planner, depth) in published() {
+        let rate = |board: &Board| decode(&plan(&planner, board, depth));
+        let off = |rate: f64, truth: f64| 100.0 * (rate / truth - 1.0);
+        let [truth, before, after] = [&truth, &before, &after].map(rate);
+        println!(
+            "| {name} | {depth} | {truth:.1} | {before:.1} ({:+.1} %) | {after:.1} ({:+.1} %) |",
+            off(before, truth),
+            off(after, truth)
+        );
+        assert!(
+            off(after, truth).abs() < 0.6 * off(before, truth).abs(),
+            "{name} at {depth}: {truth} {before} {after}"
+        );
+    }
+}
+
+/// Published models, each with a depth.
+fn published() -> Vec<(&'static str, Planner, u64)> {
+    let models = ["qwen3-0.6b", "gemma-3-1b-it", "gemma-3n-e2b-it"];
+    let each = models.into_iter().flat_map(|name| {
+        [128, 4096].map(|depth| {
+            let file = format!("fixtures/{name}-Q4_K_M.header.gguf");
+            (name, Planner::open(&file).unwrap(), depth)
+        })
+    });
+    each.collect()
+}
+
+/// Normally distributed numbers, the same every time: sums of twelve uniform ones.
+fn normal() -> impl FnMut() -> f64 {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut uniform = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    move || (0..12).map(|_| uniform()).sum::<f64>() - 6.0
+}
+
+/// The mean error of predictions for the published models without runs and after them, in percent, over boards with this
+/// profile whose synthetic models and runs are off as much as published ones are.
+fn mean_errors(truth: fn(&str) -> RuntimeProfile) -> [f64; 2] {
+    const BOARDS: usize = 20;
+    let profile = runtime::find("llama.cpp").unwrap();
+    let exact = simulated(truth("llama-bench"));
+    let models = published();
+    let truth = board(truth("llama.cpp"));
+    let rates = |board: &Board| -> Vec<f64> {
+        let each = models.iter();
+        each.map(|(_, planner, depth)| decode(&plan(planner, board, *depth)))
+            .collect()
+    };
+    let (true_rates, before) = (rates(&truth), rates(&board(profile.clone())));
+    let off = |found: &[f64]| -> f64 {
+        let each = found.iter().zip(&true_rates);
+        let sum: f64 = each.map(|(found, truth)| (found / truth - 1.0).abs()).sum();
+        100.0 * sum / true_rates.len() as f64
+    };
+    let (mut normal, mut after) = (normal(), 0.0);
+    let (of_model, of_run) = (profile.speed.learning.model, profile.speed.learning.run);
+    for _ in 0..BOARDS {
+        let mut runs = Runs::default();
+        let (mut model, mut own) = (String::new(), 0.0);
+        for run in &exact.run {
+            if run.model != model {
+                (model, own) = (run.model.clone(), of_model * normal());
+            }
+            let pair = run.decode.unwrap();
+            let slower = (own + of_run * normal()).exp();
+            runs.add(Kept {
+                decode: Pair::new(pair.predicted, pair.measured / slower),
+                ..run.clone()
+            });
+        }
+        let learned = runs.learned(&profile, "orin-nano-8gb", "25W");
+        after += off(&rates(&board(profile.clone().refined(learned))));
+    }
+    [off(&before), after / BOARDS as f64]
+}
+
+/// Models and runs scatter: on average over boards predictions come closer where the board is unlike the profile, and move
+/// little where it is not.
+#[test]
+fn scatter_of_synthetic_models_costs_less_than_they_bring() {
+    let [before, after] = mean_errors(of_other_board);
+    println!("other board: {before:.2} % before, {after:.2} % after");
+    assert!(after < 0.7 * before, "{before} {after}");
+    let [before, after] = mean_errors(|id| runtime::find(id).unwrap());
+    println!("as the profile: {before:.2} % before, {after:.2} % after");
+    assert!(before < 1e-9 && after < 1.5, "{before} {after}");
+}
+
+/// The processors are measured all the same.
+#[test]
+fn without_llama_bench_the_processors_are_measured_and_the_way_out_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded/orin-nano-8gb-r36.4.7-25w");
+    let output = Command::new(env!("CARGO_BIN_EXE_orinplan"))
+        .args(["calibrate", "--seconds", "15", "--format", "json"])
+        .env("XDG_CONFIG_HOME", folder.path())
+        .env("ORINPLAN_ROOT", root)
+        .env("PATH", "/nothing-here")
+        .output()
+        .unwrap();
+    let found = schema::document(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(found["gpu"]["measured"], false);
+    let why = found["gpu"]["not_measured"].as_str().unwrap();
+    assert!(
+        why.contains("llama-bench was not found") && why.contains("--program FILE"),
+        "{why}"
+    );
+    assert!(found["bandwidth_bytes_per_second"].is_number());
+    // Nothing was kept of a GPU.
+    let fit = run_in(folder.path(), &["fit", MODEL, "--device", "orin-nano-8gb"]);
+    assert!(!fit.out.contains("synthetic"), "{}", fit.out);
+}
