@@ -27,6 +27,9 @@ rope_parameters rope_theta tie_word_embeddings use_bias use_conv_bias""".split()
 REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["exaone", "minicpm", "minicpm3", "nomic_bert", "plamo2"]}
 REMOTE["baichuan"] = {"tie_word_embeddings": False}  # its own class says so
 REMOTE["DeepseekOCR"] = {"rms_norm_eps": 1e-06, "tie_word_embeddings": False}
+REMOTE["internlm2"] = {"hidden_size": 4096, "intermediate_size": 11008, "max_position_embeddings": 2048, "num_attention_heads": 32,
+                       "num_hidden_layers": 32, "rms_norm_eps": 1e-06, "rope_theta": 10000.0, "tie_word_embeddings": False,
+                       "vocab_size": 103168}
 REMOTE["rwkv7"] = {"tie_word_embeddings": False}
 REMOTE["moondream1"] = {"dim": 2048, "ff_dim": 8192, "layer_norm_eps": 1e-05, "max_context": 2048, "n_heads": 32, "n_layers": 24,
                         "partial_rotary_factor": 0.5, "rope_theta": 10000.0, "tie_word_embeddings": False, "vocab_size": 51200}
