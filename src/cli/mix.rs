@@ -178,7 +178,7 @@ fn say_kept(args: &QuantizeArgs, resumed: &Resumed) {
 /// What is written.
 struct Found {
     mix: Mix,
-    /// The fixed recipe, where it is no worse than the mix.
+    /// The fixed recipe, where the mix is not measurably better.
     fixed: Option<&'static Scheme>,
     report: MixReport,
 }
@@ -207,8 +207,13 @@ fn choose(
         .as_ref()
         .is_some_and(|recipe| recipe.scheme.id == mix::USUAL);
     let usual = if is_usual { None } else { session.usual(tell)? };
+    // A mix was chosen by a measurement with errors of its own, so it has to be better by more than these.
     let no_worse = |recipe: &&Recipe| {
-        recipe.bytes <= most && recipe.divergence.mean().value <= divergence.mean().value
+        let gain = recipe.divergence.above(&divergence);
+        let is_enough = args
+            .max_kld
+            .is_none_or(|most| recipe.divergence.mean().value <= most);
+        recipe.bytes <= most && is_enough && gain.value < 2.0 * gain.standard_error
     };
     let fixed = recipe.as_ref().filter(no_worse);
     let fixed = fixed.map(|recipe| recipe.scheme);

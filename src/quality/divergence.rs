@@ -168,6 +168,13 @@ impl Divergence {
         Estimate::mean(&self.divergences).not_negative()
     }
 
+    /// How much more than `other` it diverges, in nats: a mean over the same predictions, so that its error is that of their
+    /// differences.
+    pub fn above(&self, other: &Divergence) -> Estimate {
+        let pairs = self.divergences.iter().zip(&other.divergences);
+        Estimate::mean(&pairs.map(|(own, other)| own - other).collect::<Vec<_>>())
+    }
+
     /// The divergence that 99 % of the predictions do not exceed.
     pub fn p99(&self) -> Estimate {
         Estimate::quantile(&self.divergences, 0.99).not_negative()
@@ -186,5 +193,26 @@ impl Divergence {
     /// The candidate's perplexity.
     pub fn perplexity(&self) -> Estimate {
         self.perplexity.estimate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two candidates that both do badly at the same places: how far they are apart is known better than how far each is from
+    /// the reference.
+    #[test]
+    fn a_difference_has_the_error_of_its_pairs() {
+        let of = |divergences: &[f32]| Divergence {
+            divergences: divergences.to_vec(),
+            ..Divergence::default()
+        };
+        let (one, other) = (of(&[0.5, 8.5, 0.25, 4.75]), of(&[0.25, 8.0, 0.0, 4.25]));
+        let gap = one.above(&other);
+        // The mean of 0.25, 0.5, 0.25 and 0.5, and their deviation over the root of 4.
+        assert!((gap.value - 0.375).abs() < 1e-9 && (gap.standard_error - 0.0625).abs() < 1e-9);
+        assert!(other.above(&one).value < 0.0);
+        assert!(one.mean().standard_error > 1.0);
     }
 }

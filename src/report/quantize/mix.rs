@@ -26,7 +26,7 @@ pub struct MixReport {
     pub plain: Option<Plain>,
     /// Plain Q4_K_M at its own size, where that is not the fixed recipe.
     pub usual: Option<Plain>,
-    /// Whether the fixed recipe is what was written, since the mix is no better.
+    /// Whether the fixed recipe is what was written, since the mix is not measurably better.
     pub is_plain: bool,
     /// The name of the text.
     pub text: String,
@@ -116,8 +116,8 @@ pub(super) fn text(mix: &MixReport, columns: Option<usize>) -> String {
     }
     if let Some(plain) = mix.plain.as_ref().filter(|_| mix.is_plain) {
         out.prose(&format!(
-            "the mix is no better than {}, which was used instead",
-            plain.scheme
+            "the mix is not better than {} by two standard errors of the difference, so {} was used instead",
+            plain.scheme, plain.scheme
         ));
     }
     out.finish()
