@@ -17,6 +17,7 @@ use crate::planner::{self, CALIBRATION, RUNS};
 use crate::quantize;
 use crate::runtime::learned::Run;
 use crate::runtime::{Added, Runs};
+use crate::validate::SyntheticModel;
 
 /// The longest wait for the lock. A change takes milliseconds, so a lock that is held longer is held by a process that
 /// hangs.
@@ -107,16 +108,19 @@ pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added, Runs)> {
     Ok((path, added, runs))
 }
 
-/// Adds the runs of a calibration to those on record, in place of those of an earlier one. Returns the path of their file
-/// and all runs.
-pub(super) fn keep_calibrated_runs(runs: Vec<Run>) -> anyhow::Result<(PathBuf, Runs)> {
+/// Adds the runs of a calibration to those on record. Returns the path of their file, what was done with each, and all runs.
+/// The file stays as it is where none was added.
+pub(super) fn keep_calibrated_runs(run: Vec<Run>) -> anyhow::Result<(PathBuf, Vec<Added>, Runs)> {
     let (directory, _lock) = locked()?;
     let path = directory.join(RUNS);
-    let (mut all, left_out) = planner::runs(&directory)?;
+    let (mut runs, left_out) = planner::runs(&directory)?;
     left_out.iter().for_each(|line| warn(line));
-    all.calibrate(runs);
-    write_file(&path, &all.text())?;
-    Ok((path, all))
+    let models = SyntheticModel::all().map(|model| model.name());
+    let added = runs.calibrate(run, &models);
+    if added.contains(&Added::Kept) {
+        write_file(&path, &runs.text())?;
+    }
+    Ok((path, added, runs))
 }
 
 /// Removes the calibration and the runs; returns the paths of the removed files.

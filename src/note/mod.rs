@@ -185,6 +185,8 @@ pub enum Note {
         mode: String,
         /// The modes of the runs.
         modes: Vec<String>,
+        /// Whether `orinplan calibrate` can measure the planned mode.
+        by_calibrate: bool,
     },
     /// The runtime reserves a share of the memory when it starts.
     Pool {

@@ -126,9 +126,10 @@ impl Note {
             Note::Learned { source, found } => {
                 format!("corrected by measured runs on this device: {source}: {}", found.join(", "))
             }
-            Note::LearnedElsewhere { mode, modes } => format!(
-                "the runs on record are of {}, so they do not correct rates in {mode}: measure there too, with `orinplan calibrate` or `orinplan validate --save-calibration`",
-                modes.join(" and ")
+            Note::LearnedElsewhere { mode, modes, by_calibrate } => format!(
+                "the runs on record are of {}, so they do not correct rates in {mode}: measure there too, with {}`orinplan validate --save-calibration`",
+                modes.join(" and "),
+                if *by_calibrate { "`orinplan calibrate` or " } else { "" }
             ),
             Note::Pool { runtime, share, needed } => format!(
                 "{runtime} claims {:.0} % of memory by default; --gpu-memory-utilization {:.2} limits it",

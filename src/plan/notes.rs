@@ -147,10 +147,11 @@ pub(super) fn derive_notes(
         source: learned.source.clone(),
         found: learned.phrases(Some(&model.name)),
     }));
-    if !runtime.learned_in.is_empty() {
+    if !runtime.learned_in.modes.is_empty() {
         notes.push(Note::LearnedElsewhere {
             mode: target.mode.name.clone(),
-            modes: runtime.learned_in.clone(),
+            modes: runtime.learned_in.modes.clone(),
+            by_calibrate: runtime.learned_in.by_calibrate,
         });
     }
     if let Some(share) = &runtime.memory.pool_fraction {

@@ -5,6 +5,7 @@ use super::request::BoardRequest;
 use super::settings;
 use crate::device::{self, Choice, Clocks, DeviceProfile, L4tRelease, PowerMode};
 use crate::plan::fit::Target;
+use crate::runtime::learned::{CALIBRATED, OtherModes};
 use crate::runtime::{self, RuntimeProfile};
 
 /// A board in a power mode, and a runtime on it.
@@ -84,8 +85,11 @@ impl Board {
         let runs = runs.unwrap_or_default();
         let learned = runs.learned(&runtime, &device.id, &mode.name);
         let learned_in = match learned {
-            Some(_) => Vec::new(),
-            None => runs.modes(&runtime, &device.id),
+            Some(_) => OtherModes::default(),
+            None => OtherModes {
+                modes: runs.modes(&runtime, &device.id),
+                by_calibrate: choice == Choice::ThisMachine && runtime.runs_kernels_of(CALIBRATED),
+            },
         };
         let runtime = RuntimeProfile {
             learned_in,

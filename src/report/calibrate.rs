@@ -9,7 +9,7 @@ use super::{learned, line, rounded};
 use crate::device::Cpu;
 use crate::foreign::Foreign;
 use crate::report::screen::Screen;
-use crate::runtime::learned::{Learned, Pair, Run};
+use crate::runtime::learned::{Added, Learned, Pair, Run};
 use crate::units::counted;
 #[cfg(feature = "decode")]
 use crate::validate::not_timed;
@@ -28,6 +28,10 @@ pub struct GpuRuns {
     pub missing: Option<String>,
     /// The file that keeps them.
     pub path: PathBuf,
+    /// Why they could not be kept, if so.
+    pub not_kept: Option<String>,
+    /// Whether that file has runs of earlier calibrations of this board in this mode, where none of these was added to it.
+    pub has_older: bool,
     /// What the runs on record say of the runtime on this board in this power mode.
     pub learned: Option<Learned>,
     /// Ids of the runtimes whose plans they refine.
@@ -43,8 +47,63 @@ pub struct GpuRun {
     pub prompt: u64,
     /// Tokens in the cache before it decoded.
     pub depth: u64,
-    /// Why a figure of it was rejected as implausible, for each such figure.
+    /// Why a rate that was to be measured is not kept, for each such rate.
     pub rejected: Vec<String>,
+    /// What was done with it; `None` where keeping the runs failed.
+    pub added: Option<Added>,
+}
+
+/// What a run is called by its decode rate.
+pub fn decode_words(depth: u64) -> String {
+    match depth {
+        0 => "decode".to_owned(),
+        depth => format!("decode after {depth}"),
+    }
+}
+
+/// What it is called by its prompt's rate.
+pub fn prompt_words(tokens: u64) -> String {
+    format!("a prompt of {tokens}")
+}
+
+impl GpuRuns {
+    fn count(&self, added: Added) -> u64 {
+        let same = self.runs.iter().filter(|one| one.added == Some(added));
+        same.count() as u64
+    }
+
+    /// The runs that were not added to those on record, in words.
+    fn left_out(&self) -> Vec<String> {
+        let counts = [
+            (Added::Outweighed, "outweighed by undisturbed ones"),
+            (Added::Empty, "without a plausible rate"),
+        ];
+        let counts = counts.map(|(added, why)| (self.count(added), why));
+        let some = counts.into_iter().filter(|(count, _)| *count > 0);
+        some.map(|(count, why)| format!("{count} {why}")).collect()
+    }
+
+    /// Why no run was kept; `None` if one was.
+    pub fn nothing_kept(&self) -> Option<String> {
+        if let Some(why) = &self.not_kept {
+            return Some(why.clone());
+        }
+        if self.count(Added::Kept) > 0 {
+            return None;
+        }
+        let older = if self.has_older {
+            format!(
+                "; the runs of an earlier calibration stay in {}, which `orinplan calibrate --reset` removes",
+                self.path.display()
+            )
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "no run was kept: {}{older}",
+            self.left_out().join(", ")
+        ))
+    }
 }
 
 /// The whole document: the processors and the GPU, each if it was to be measured, the GPU perhaps with why it was not.
@@ -78,12 +137,18 @@ fn gpu_json(gpu: &GpuRuns) -> Value {
             "prefill_tokens_per_second": pair(&run.prefill),
             "disturbed": run.disturbed,
             "rejected": one.rejected,
+            "kept": one.added == Some(Added::Kept),
         })
     });
     let place = gpu.runs.first().map(|one| &one.run);
+    let nothing_kept = gpu.nothing_kept();
+    // A file that cannot be written makes no run unmeasured.
+    let measured = nothing_kept.is_none() || gpu.not_kept.is_some();
+    let why = gpu.missing.iter().chain(nothing_kept.as_ref());
+    let why = why.map(String::as_str).collect::<Vec<_>>().join("; ");
     json!({
-        "measured": true,
-        "not_measured": gpu.missing,
+        "measured": measured,
+        "not_measured": Some(why).filter(|why| !why.is_empty()),
         "device": place.map(|run| &run.device),
         "power_mode": place.map(|run| &run.power_mode),
         "runtime": place.map(|run| &run.runtime),
@@ -148,13 +213,9 @@ fn gpu_text(gpu: &GpuRuns, columns: Option<usize>) -> String {
     ]);
     for one in &gpu.runs {
         let run = &one.run;
-        let decode = match one.depth {
-            0 => "decode".to_owned(),
-            depth => format!("decode after {depth}"),
-        };
         let rows = [
-            (format!("a prompt of {}", one.prompt), &run.prefill),
-            (decode, &run.decode),
+            (prompt_words(one.prompt), &run.prefill),
+            (decode_words(one.depth), &run.decode),
         ];
         let rows = rows
             .into_iter()
@@ -204,12 +265,22 @@ fn gpu_text(gpu: &GpuRuns, columns: Option<usize>) -> String {
             out.line(format_args!("  {phrase}"));
         }
     }
-    out.prose(&format!(
-        "kept in {}; plans for {} on this board in {} use them",
-        Foreign(&gpu.path.display().to_string()),
-        gpu.refined.join(" and "),
-        Foreign(&place.power_mode),
-    ));
+    if let Some(why) = &gpu.not_kept {
+        out.prose(&format!("not kept: {}", Foreign(why)));
+    } else if let Some(why) = gpu.nothing_kept() {
+        out.prose(&format!("The GPU was not measured: {}", Foreign(&why)));
+    } else {
+        let kept = counted(gpu.count(Added::Kept), "run", "runs");
+        let mut counts = vec![format!("{kept} kept")];
+        counts.extend(gpu.left_out());
+        out.prose(&format!(
+            "{} ({}); plans for {} on this board in {} use them",
+            counts.join(", "),
+            Foreign(&gpu.path.display().to_string()),
+            gpu.refined.join(" and "),
+            Foreign(&place.power_mode),
+        ));
+    }
     out.finish()
 }
 

@@ -6,6 +6,19 @@
 use super::posterior::{Posterior, Shares};
 pub use super::runs::{Added, Pair, Run, Runs, RunsError, Setup};
 
+/// The runtime that `orinplan calibrate` measures, by its id.
+pub const CALIBRATED: &str = "llama-bench";
+
+/// Runs on a device in other power modes than the planned one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherModes {
+    /// The modes.
+    pub modes: Vec<String>,
+    /// Whether `orinplan calibrate` can measure the runtime here: it has the kernels of [`CALIBRATED`], and the device is
+    /// this machine.
+    pub by_calibrate: bool,
+}
+
 /// What was learned of one runtime on one device in one power mode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Learned {

@@ -119,9 +119,9 @@ struct Belief {
 /// (another memory clock, another build), and a model may be one that the speed model does not fit. Runs that are far off
 /// are then one or the other: those of one model say little about which, while models that are off alike speak of the
 /// board, and runs that contradict each other of scatter. A board is unlike others in its parts, not in all of its time at
-/// once: a common factor as wide as they are would be taken for slow memory together with slow launches. How often either is so is a belief: no place of the published
-/// rows is unlike the others, and with these odds three of their runs seldom make the predictions of other models worse
-/// (docs/speed.md).
+/// once: a common factor as wide as they are would be taken for slow memory together with slow launches. How often either is
+/// so is a belief: no place of the published rows is unlike the others, and with these odds three of their runs seldom make
+/// the predictions of other models worse (docs/speed.md).
 const BELIEFS: [Belief; 3] = [
     Belief {
         odds: 0.7,

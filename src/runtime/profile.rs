@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::learned::Learned;
+use super::learned::{Learned, OtherModes};
 use super::lines::Lines;
 use super::record::FitRecord;
 use crate::device::{Clocks, L4tRelease};
@@ -77,7 +77,7 @@ pub struct RuntimeProfile {
     pub learned: Option<Learned>,
     /// Where there are none in the planned power mode: the modes of the device that have runs.
     #[serde(skip)]
-    pub learned_in: Vec<String>,
+    pub learned_in: OtherModes,
 }
 
 /// What a runtime can load.

@@ -63,6 +63,13 @@ fn deviation(range: &Range) -> f64 {
     known.sum::<f64>() / count / REACH
 }
 
+impl RuntimeProfile {
+    /// Whether its kernels are those of the runtime with this id.
+    pub fn runs_kernels_of(&self, id: &str) -> bool {
+        self.id == id || self.same_kernels.iter().any(|same| same == id)
+    }
+}
+
 impl Correction {
     /// `speed` with the refined parameters, for decode steps of `model`.
     pub fn decoding(&self, speed: &Speed, model: &str) -> Speed {
@@ -118,9 +125,7 @@ impl Runs {
         runtime: &'a RuntimeProfile,
         device: &'a str,
     ) -> impl Iterator<Item = &'a Run> {
-        let speaks = move |run: &&Run| {
-            run.runtime == runtime.id || runtime.same_kernels.contains(&run.runtime)
-        };
+        let speaks = move |run: &&Run| runtime.runs_kernels_of(&run.runtime);
         let here = self.run.iter().filter(move |run| run.device == device);
         here.filter(speaks)
     }
@@ -144,10 +149,18 @@ impl Runs {
         power_mode: &str,
     ) -> Option<Learned> {
         let here = self.of(runtime, device);
-        let mut runs: Vec<&Run> = here.filter(|run| run.power_mode == power_mode).collect();
-        if runs.iter().any(|run| run.disturbed.is_empty()) {
-            runs.retain(|run| run.disturbed.is_empty());
-        }
+        let runs: Vec<&Run> = here.filter(|run| run.power_mode == power_mode).collect();
+        let decoded = undisturbed(&runs, |run| run.decode.is_some());
+        let prompted = undisturbed(&runs, |run| run.prefill.is_some());
+        // The memory of another runtime says nothing of this one's.
+        let filled = undisturbed(&runs, |run| {
+            run.memory.is_some() && run.runtime == runtime.id
+        });
+        let counts = |run: &&Run| {
+            let mut all = [&decoded, &prompted, &filled].into_iter().flatten();
+            all.any(|one| std::ptr::eq(*one, *run))
+        };
+        let runs: Vec<&Run> = runs.into_iter().filter(counts).collect();
         let (first, last) = (runs.first()?, runs.last()?);
         let correction = |widths: Widths, samples: Vec<Sample<'_>>| {
             Some(Correction {
@@ -155,7 +168,7 @@ impl Runs {
                 efficiency: runtime.speed.bandwidth_efficiency.expected,
             })
         };
-        let decodes = runs.iter();
+        let decodes = decoded.iter();
         let decodes = decodes.filter_map(|run| {
             let shares = run.shares.map(|shares| Shares {
                 // Another runtime's host says nothing of this one's.
@@ -168,13 +181,10 @@ impl Runs {
             });
             Some(sample(run, run.decode?, shares))
         });
-        let prompts = runs.iter();
+        let prompts = prompted.iter();
         let prompts = prompts.filter_map(|run| Some(sample(run, run.prefill?, None)));
-        let own = runs.iter().filter(|run| run.runtime == runtime.id);
-        let more: Vec<f64> = own
-            .filter_map(|run| run.memory)
-            .map(|pair| pair.measured - pair.predicted)
-            .collect();
+        let filled = filled.iter().filter_map(|run| run.memory);
+        let more: Vec<f64> = filled.map(|pair| pair.measured - pair.predicted).collect();
         let days = if first.date == last.date {
             format!("on {}", last.date)
         } else {
@@ -194,6 +204,17 @@ impl Runs {
                 last.version
             ),
         })
+    }
+}
+
+/// The runs that measured something, without the disturbed ones if there are others.
+fn undisturbed<'a>(runs: &[&'a Run], measured: impl Fn(&Run) -> bool) -> Vec<&'a Run> {
+    let with = || runs.iter().copied().filter(|run| measured(run));
+    let calm: Vec<&Run> = with().filter(|run| run.disturbed.is_empty()).collect();
+    if calm.is_empty() {
+        with().collect()
+    } else {
+        calm
     }
 }
 
@@ -412,5 +433,49 @@ mod tests {
         assert_eq!(runs.add(run("a", 10.0)), Added::Kept);
         assert_eq!(runs.add(disturbed("a", 5.0)), Added::Outweighed);
         assert_eq!(learned(&runs).decode.unwrap().counts(), [2, 2]);
+    }
+    /// Runs of llama-bench say nothing of the memory of llama.cpp, so undisturbed ones take none of its runs away; and each
+    /// figure has undisturbed runs of its own.
+    #[test]
+    fn disturbed_runs_count_while_no_other_measured_the_same() {
+        let of = |runtime: &str, model: &str, measured: f64| Run {
+            runtime: runtime.to_owned(),
+            ..run(model, measured)
+        };
+        let disturbed = Run {
+            disturbed: vec!["other_load".to_owned()],
+            prefill: Some(Pair {
+                predicted: 100.0,
+                measured: 50.0,
+            }),
+            ..of("llama.cpp", "a", 5.0)
+        };
+        let bench = Run {
+            memory: None,
+            synthetic: true,
+            ..of("llama-bench", "b", 10.0)
+        };
+        let mut runs = Runs::default();
+        runs.add(disturbed.clone());
+        runs.add(bench.clone());
+        let learned = |runs: &Runs, id: &str| {
+            let learned = runs.learned(&find(id).unwrap(), "orin-nano-8gb", "15W");
+            learned.unwrap()
+        };
+        let found = learned(&runs, "llama.cpp");
+        assert_eq!(found.decode.unwrap().factor(), 1.0);
+        assert_eq!(found.prefill.unwrap().counts(), [1, 1]);
+        assert_eq!(found.more_memory, Some(5.0));
+        assert!(found.source.starts_with("2 runs (1 of synthetic models)"));
+        // The reverse.
+        assert_eq!(learned(&runs, "llama-bench").more_memory, None);
+        let mut runs = Runs::default();
+        runs.add(Run {
+            disturbed: disturbed.disturbed,
+            ..of("llama-bench", "b", 10.0)
+        });
+        runs.add(of("llama.cpp", "a", 10.0));
+        assert_eq!(learned(&runs, "llama-bench").more_memory, Some(10.0));
+        assert_eq!(learned(&runs, "llama.cpp").more_memory, Some(10.0));
     }
 }

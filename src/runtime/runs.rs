@@ -244,17 +244,17 @@ impl Runs {
         Added::Kept
     }
 
-    /// Adds the runs of a calibration as [`Runs::add`] does, in place of those that an earlier one made of the same runtime
-    /// on the same device in the same mode.
-    pub fn calibrate(&mut self, runs: Vec<Run>) -> Vec<Added> {
+    /// Adds the runs of a calibration as [`Runs::add`] does. Those of an earlier one stay where they were not measured again,
+    /// unless their model is not among `models` any more: the names of all that a calibration runs now.
+    pub fn calibrate(&mut self, runs: Vec<Run>, models: &[String]) -> Vec<Added> {
         let place = |run: &Run| [&run.runtime, &run.device, &run.power_mode].map(String::clone);
         let places: Vec<[String; 3]> = runs.iter().map(place).collect();
+        let added = runs.into_iter().map(|run| self.add(run)).collect();
         let is_kept = |old: &Run| {
-            let is_here = old.synthetic && places.contains(&place(old));
-            !is_here || runs.iter().any(|new| is_again(old, new))
+            !old.synthetic || models.contains(&old.model) || !places.contains(&place(old))
         };
         self.run.retain(is_kept);
-        runs.into_iter().map(|run| self.add(run)).collect()
+        added
     }
 }
 
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calibration_replaces_the_runs_of_the_one_before() {
+    fn a_calibration_replaces_what_it_measured_again() {
         let synthetic = |model: &str, measured: f64, prompt_tokens: u64| Run {
             synthetic: true,
             setup: Some(Setup {
@@ -360,18 +360,30 @@ mod tests {
         let mut runs = Runs::default();
         runs.add(Run::example("a user's", 20.0));
         runs.add(elsewhere.clone());
-        runs.calibrate(vec![
+        let models = ["wide", "narrow"].map(str::to_owned);
+        let first = vec![
             synthetic("wide", 9.0, 512),
             synthetic("wide", 8.0, 2048),
-        ]);
-        assert_eq!(runs.run.len(), 4);
+            synthetic("retired", 8.0, 512),
+        ];
+        runs.calibrate(
+            first.clone(),
+            &[&models[..], &["retired".to_owned()]].concat(),
+        );
+        assert_eq!(runs.run.len(), 5);
         assert_eq!(read(&runs.text()), (runs.clone(), Vec::new()));
-        // There was time for fewer: what is old and not measured again is gone.
-        let added = runs.calibrate(vec![synthetic("wide", 7.0, 512)]);
-        assert_eq!(added, [Added::Kept]);
+        // There was time for fewer, and one had no rate: what is old and was not measured again stays.
+        let empty = Run {
+            decode: None,
+            memory: None,
+            ..synthetic("wide", 7.0, 2048)
+        };
+        let added = runs.calibrate(vec![synthetic("wide", 7.0, 512), empty], &models);
+        assert_eq!(added, [Added::Kept, Added::Empty]);
         let expected = [
             Run::example("a user's", 20.0),
             elsewhere,
+            synthetic("wide", 8.0, 2048),
             synthetic("wide", 7.0, 512),
         ];
         assert_eq!(runs.run, expected);

@@ -19,6 +19,9 @@ use crate::input::in_words;
 /// The program's name.
 const PROGRAM: &str = "llama-bench";
 
+/// What is said where it does not know `-d`.
+const WITHOUT_DEPTH: &str = "it does not know `-d`, by which a context is filled before it decodes: use a build of llama.cpp from May 2025 or later";
+
 /// Finds llama-bench in the absolute folders of `path`, a value of `PATH`, and nowhere else: a program in the current
 /// folder may be a stranger's.
 ///
@@ -80,6 +83,9 @@ pub(super) fn measure(
         let said = ran.err.lines().rev().filter(|line| !line.trim().is_empty());
         let mut last: Vec<&str> = said.take(2).collect();
         last.reverse();
+        if request.depth > 0 && ran.err.contains("argument: -d") {
+            last = vec![WITHOUT_DEPTH];
+        }
         return Err(ValidateError::Program {
             program: program.to_owned(),
             status: ran.status.to_string(),
@@ -145,6 +151,9 @@ pub(super) struct BenchTest {
     build_number: u64,
     #[serde(default)]
     backends: String,
+    /// The GPUs that it sees. What it was built for is in `backends` on a machine without one too.
+    #[serde(default)]
+    gpu_info: Option<String>,
     #[serde(default)]
     model_filename: String,
     n_prompt: u64,
@@ -182,6 +191,9 @@ pub(super) fn read(
     }
     let gpu = ["CUDA", "Vulkan", "ROCm", "Metal", "SYCL"];
     let backends = generation.backends.as_str();
+    let gpus = generation.gpu_info.as_deref();
+    let sees_none = gpus.is_some_and(|gpus| gpus.trim().is_empty());
+    let was_built_for_one = || gpu.iter().any(|name| backends.contains(name));
     let measured = Measured {
         engine: one_line(&format!(
             "llama.cpp b{} {} ({backends})",
@@ -194,7 +206,7 @@ pub(super) fn read(
         decode_depth: generation.n_depth,
         decode: generation.samples_ts.clone(),
         prefill: prompt.map_or(Vec::new(), |prompt| prompt.samples_ts.clone()),
-        on_gpu: (!backends.is_empty()).then(|| gpu.iter().any(|name| backends.contains(name))),
+        on_gpu: (!backends.is_empty()).then(|| was_built_for_one() && !sees_none),
         ..Measured::default()
     };
     Ok((measured, tests))

@@ -88,6 +88,9 @@ impl Schema<'_> {
                     }
                     true
                 }
+                "maxProperties" => value
+                    .as_object()
+                    .is_none_or(|pairs| Some(pairs.len() as u64) <= rule.as_u64()),
                 "required" => value.as_object().is_none_or(|pairs| {
                     let mut keys = rule.as_array().unwrap().iter();
                     keys.all(|key| pairs.contains_key(key.as_str().unwrap()))

@@ -117,6 +117,13 @@ fn a_build_without_the_gpu_is_the_first_reason() {
     let words = run.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("OFF by more than 15 %"), "{words}");
     assert!(words.contains("likely reasons, as seen on this machine: - llama.cpp b9000 0c1e57098 (CPU) ran on the CPU"), "{words}");
+    // A build with CUDA that sees no device.
+    let blind = rows("CUDA", &[100.0], &[10.0]).replace("\"Orin\"", "\"\"");
+    let found = context.measured(1, &blind);
+    assert!(
+        found.to_string().contains("(CUDA) ran on the CPU"),
+        "{found}"
+    );
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(super) use self::parse::Parallel;
 pub(super) use self::quality::{CompareArgs, ImatrixArgs, TextArgs};
 pub(super) use self::servers::{NetworkArgs, PullArgs};
 pub(super) use self::suggest::{negative, unknown_command};
-pub(super) use self::validate::{BackendId, ValidateArgs};
+pub(super) use self::validate::{BackendId, TOLERANCE, ValidateArgs};
 
 /// The heading of flags that every command has.
 const EVERYWHERE: &str = "Every command";

@@ -9,6 +9,9 @@ use super::{FigureArgs, KvCacheArgs, ModelArgs, REPORT, ReportFormat, known};
 use crate::device::HOST;
 use crate::validate::LEAST_TOKENS;
 
+/// Percent that a prediction may be off by default; `calibrate` has no other.
+pub(in crate::cli) const TOLERANCE: f64 = 15.0;
+
 /// What runs the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum BackendId {
@@ -91,7 +94,7 @@ pub(in crate::cli) struct ValidateArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub repeats: u64,
     /// Percent that a predicted value may be off
-    #[arg(long, value_name = "PERCENT", default_value_t = 15.0, value_parser = parse_percent)]
+    #[arg(long, value_name = "PERCENT", default_value_t = TOLERANCE, value_parser = parse_percent)]
     pub tolerance: f64,
     /// Longest silence of a server, in seconds; a request may take twice that, plus a second a token
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]

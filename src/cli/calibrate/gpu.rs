@@ -7,27 +7,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::cli::args::CalibrateArgs;
-use crate::cli::validate::{Machine, RunUnderTest, measure};
+use crate::cli::args::{CalibrateArgs, TOLERANCE};
+use crate::cli::validate::{Machine, RunUnderTest, Tried, measure};
 use crate::cli::{machine_root, message, progress, request, settings};
 use crate::device::{self, HOST};
 use crate::plan::Workload;
 use crate::plan::fit::Candidate;
 use crate::planner::{Board, BoardRequest, WorkloadRequest};
-use crate::report::calibrate::{GpuRun, GpuRuns};
-use crate::runtime;
-use crate::runtime::learned::Run;
+use crate::report::calibrate::{GpuRun, GpuRuns, decode_words, prompt_words};
+use crate::runtime::learned::{CALIBRATED, Run};
+use crate::runtime::{self, Added};
 use crate::scheme::{self, Container};
 use crate::units::Bytes;
 use crate::validate::{
-    self, Backend, Metric, RanOn, SyntheticFile, SyntheticModel, SyntheticRun, ValidateError,
+    self, Backend, Measured, Metric, RanOn, SyntheticFile, SyntheticModel, SyntheticRun,
+    ValidateError,
 };
 
-/// The runtime that is measured, by the id of its profile.
-const RUNTIME: &str = "llama-bench";
-
-/// Percent that a prediction may be off before reasons are looked for, as `validate` has it.
-const TOLERANCE: f64 = 15.0;
+/// After this many failed runs in a row no other is tried.
+const FAILURES: usize = 2;
 
 /// What measures the GPU of this machine.
 pub(super) struct GpuBench {
@@ -38,23 +36,25 @@ pub(super) struct GpuBench {
     time: Duration,
 }
 
-/// Why measuring ended early.
+/// Why a run was not measured.
 enum Stop {
     /// The user asked for it.
     Cancelled,
-    /// What is missing, and what to do.
+    /// No other run can be measured either: what is missing, and what to do.
     Short(String),
+    /// This one failed; others may not.
+    Failed(String),
 }
 
 impl From<validate::CalibrateError> for Stop {
     fn from(error: validate::CalibrateError) -> Stop {
-        Stop::Short(error.to_string())
+        Stop::Failed(error.to_string())
     }
 }
 
 impl From<anyhow::Error> for Stop {
     fn from(error: anyhow::Error) -> Stop {
-        Stop::Short(message(&error))
+        Stop::Failed(message(&error))
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) fn find(args: &CalibrateArgs) -> anyhow::Result<Result<GpuBench, Stri
         return Ok(Err(message(&error)));
     }
     let wanted = BoardRequest {
-        runtime: Some(RUNTIME.to_owned()),
+        runtime: Some(CALIBRATED.to_owned()),
         ..wanted
     };
     Ok(Ok(GpuBench {
@@ -97,48 +97,47 @@ pub(super) fn find(args: &CalibrateArgs) -> anyhow::Result<Result<GpuBench, Stri
 }
 
 impl GpuBench {
-    /// Runs the models. What was measured counts where there is no time, memory or program for the rest.
+    /// Runs the models. What was measured counts where there is no time, memory or program for the rest, and where the user
+    /// ends it.
     ///
     /// # Errors
-    /// [`ValidateError::Cancelled`] once `cancel` is set.
+    /// [`ValidateError::Cancelled`] where `cancel` is set before anything was measured.
     pub(super) fn measure(
         &self,
         cancel: &AtomicBool,
         spinner: &progress::Spinner,
     ) -> Result<Result<GpuRuns, String>, ValidateError> {
-        let until = Instant::now() + self.time;
-        let mut runs = Vec::new();
-        let mut missing = None;
-        for model in SyntheticModel::all() {
-            match self.run_model(&model, until, cancel, spinner, &mut runs) {
-                Ok(()) => {}
-                Err(Stop::Cancelled) => return Err(ValidateError::Cancelled),
-                Err(Stop::Short(why)) => {
-                    missing = Some(why);
-                    break;
-                }
-            }
+        let mut series = Series {
+            bench: self,
+            until: Instant::now() + self.time,
+            cancel,
+            spinner,
+            runs: Vec::new(),
+            failures: Vec::new(),
+            in_a_row: 0,
+        };
+        let mut models = SyntheticModel::all().into_iter();
+        match models.try_for_each(|model| series.run_model(&model)) {
+            Ok(()) => {}
+            Err(Stop::Cancelled) if series.runs.is_empty() => return Err(ValidateError::Cancelled),
+            Err(Stop::Cancelled) => series.note("interrupted".to_owned()),
+            Err(Stop::Short(why) | Stop::Failed(why)) => series.note(why),
         }
-        Ok(match missing {
-            Some(why) if runs.is_empty() => Err(why),
-            missing => Ok(GpuRuns {
+        let missing = series.failures.join("; ");
+        Ok(if series.runs.is_empty() {
+            Err(missing)
+        } else {
+            Ok(GpuRuns {
                 device: self.board.device.name.clone(),
-                runs,
-                missing,
+                runs: series.runs,
+                missing: Some(missing).filter(|missing| !missing.is_empty()),
                 ..GpuRuns::default()
-            }),
+            })
         })
     }
 
-    /// Runs a model in all of its ways, and adds what was measured to `runs`.
-    fn run_model(
-        &self,
-        model: &SyntheticModel,
-        until: Instant,
-        cancel: &AtomicBool,
-        spinner: &progress::Spinner,
-        runs: &mut Vec<GpuRun>,
-    ) -> Result<(), Stop> {
+    /// Writes the file of a model, if there is memory for it.
+    fn prepare(&self, model: &SyntheticModel) -> Result<(SyntheticFile, Candidate), Stop> {
         let file = model.open()?;
         let scheme = model.dtype().name().to_lowercase();
         let candidate = Candidate {
@@ -149,64 +148,23 @@ impl GpuBench {
         };
         self.check_memory(&file, &candidate, model.runs())?;
         file.fill()?;
-        for (asked, number) in model.runs().iter().zip(1..) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(self.too_slow());
-            }
-            let request = asked.request(left);
-            let backend = Backend::LlamaBench {
-                program: &self.program,
-                launcher: &self.launcher,
-                model: file.path(),
-            };
-            let what = format!("{}, run {number} of {}", model.name(), model.runs().len());
-            let measured = measure(backend, &request, cancel, &mut |now| {
-                spinner.say(format!("{what}: {now}"));
-            });
-            let measured = match measured {
-                Ok(measured) => measured,
-                Err(ValidateError::Cancelled) => return Err(Stop::Cancelled),
-                Err(_) if Instant::now() >= until => return Err(self.too_slow()),
-                Err(error) => return Err(Stop::Short(error.to_string())),
-            };
-            let engine = &measured.0.engine;
-            if !measured.0.backends.contains("CUDA") {
-                return Err(Stop::Short(format!(
-                    "{} ({engine}) was built without CUDA: build llama.cpp with -DGGML_CUDA=ON, and name its llama-bench with --program",
-                    self.program.display()
-                )));
-            }
-            let workload = self.workload(&file, asked)?;
-            let run = under_test(&file, &candidate, &workload, request.tokens);
-            let machine = Machine {
-                board: &self.board,
-                ran_on: RanOn::Planned,
-                mode_in_force: self.mode_in_force.as_deref(),
-            };
-            let tried = run.tried(machine, &request, measured, true)?;
-            let mut kept = run.kept(machine, &tried)?;
-            // What rates this machine has is the question: by itself one that another mode would have is no disturbance.
-            kept.disturbed.retain(|code| code != "slow_rate");
-            let rejected = tried.measured.rejected.into_iter();
-            let rejected = rejected.filter(|figure| figure.metric != Metric::Memory);
-            let mut rejected: Vec<String> = rejected.map(|figure| figure.reason).collect();
-            if kept.decode.is_none() && kept.prefill.is_none() && rejected.is_empty() {
-                rejected.push("its rate is more than 100 times off the prediction".to_owned());
-            }
-            runs.push(GpuRun {
-                run: Run {
-                    synthetic: true,
-                    // Without a tokenizer it takes less than any model that generates text.
-                    memory: None,
-                    ..kept
-                },
-                prompt: asked.prompt,
-                depth: asked.depth,
-                rejected,
-            });
+        Ok((file, candidate))
+    }
+
+    /// Refuses runs that were not on the GPU.
+    fn check_gpu(&self, measured: &Measured) -> Result<(), Stop> {
+        let program = format!("{} ({})", self.program.display(), measured.engine);
+        if !measured.backends.contains("CUDA") {
+            Err(Stop::Short(format!(
+                "{program} was built without CUDA: build llama.cpp with -DGGML_CUDA=ON, and name its llama-bench with --program"
+            )))
+        } else if measured.on_gpu == Some(false) {
+            Err(Stop::Short(format!(
+                "{program} finds no GPU: add this user to the groups video and render, or start the container with `--runtime nvidia`"
+            )))
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     fn too_slow(&self) -> Stop {
@@ -246,13 +204,136 @@ impl GpuBench {
         let needed = Bytes(most.0 + file.bytes().0);
         let available = device::activity(&machine_root()).memory.available;
         match available.filter(|available| *available < needed) {
-            Some(available) => Err(Stop::Short(format!(
+            Some(available) => Err(Stop::Failed(format!(
                 "{} needs {needed} of memory, and {available} are available: end other programs",
                 file.spec().name
             ))),
             None => Ok(()),
         }
     }
+}
+
+/// The runs of a calibration, one after the other.
+struct Series<'a> {
+    bench: &'a GpuBench,
+    until: Instant,
+    cancel: &'a AtomicBool,
+    spinner: &'a progress::Spinner,
+    runs: Vec<GpuRun>,
+    /// Why runs are missing, each reason once.
+    failures: Vec<String>,
+    /// How many failed since the last one that did not.
+    in_a_row: usize,
+}
+
+impl Series<'_> {
+    fn note(&mut self, why: String) {
+        if !self.failures.contains(&why) {
+            self.failures.push(why);
+        }
+    }
+
+    /// Goes on after a run that failed, unless those before it did too.
+    fn tolerate(&mut self, done: Result<(), Stop>) -> Result<(), Stop> {
+        match done {
+            Ok(()) => self.in_a_row = 0,
+            Err(Stop::Failed(why)) if self.in_a_row + 1 < FAILURES => {
+                self.in_a_row += 1;
+                self.note(why);
+            }
+            Err(stop) => return Err(stop),
+        }
+        Ok(())
+    }
+
+    /// Runs a model in all of its ways.
+    fn run_model(&mut self, model: &SyntheticModel) -> Result<(), Stop> {
+        let (file, candidate) = match self.bench.prepare(model) {
+            Ok(prepared) => prepared,
+            Err(stop) => return self.tolerate(Err(stop)),
+        };
+        for (asked, number) in model.runs().iter().zip(1..) {
+            let what = format!("{}, run {number} of {}", model.name(), model.runs().len());
+            let done = self.run(&file, &candidate, asked, &what);
+            self.tolerate(done)?;
+        }
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        file: &SyntheticFile,
+        candidate: &Candidate,
+        asked: &SyntheticRun,
+        what: &str,
+    ) -> Result<(), Stop> {
+        let (bench, spinner) = (self.bench, self.spinner);
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(bench.too_slow());
+        }
+        let request = asked.request(left);
+        let backend = Backend::LlamaBench {
+            program: &bench.program,
+            launcher: &bench.launcher,
+            model: file.path(),
+        };
+        let measured = measure(backend, &request, self.cancel, &mut |now| {
+            spinner.say(format!("{what}: {now}"));
+        });
+        let measured = match measured {
+            Ok(measured) => measured,
+            Err(ValidateError::Cancelled) => return Err(Stop::Cancelled),
+            Err(_) if Instant::now() >= self.until => return Err(bench.too_slow()),
+            Err(error) => return Err(Stop::Failed(error.to_string())),
+        };
+        bench.check_gpu(&measured.0)?;
+        let workload = bench.workload(file, asked)?;
+        let run = under_test(file, candidate, &workload, request.tokens);
+        let machine = Machine {
+            board: &bench.board,
+            ran_on: RanOn::Planned,
+            mode_in_force: bench.mode_in_force.as_deref(),
+        };
+        let tried = run.tried(machine, &request, measured, true)?;
+        let kept = run.kept(machine, &tried)?;
+        self.runs.push(GpuRun {
+            prompt: asked.prompt,
+            depth: asked.depth,
+            rejected: rejected(asked, &tried, &kept),
+            run: Run {
+                synthetic: true,
+                // Without a tokenizer it takes less than any model that generates text.
+                memory: None,
+                ..kept
+            },
+            added: None,
+        });
+        Ok(())
+    }
+}
+
+/// Why each rate that was asked for and is not kept is not.
+fn rejected(asked: &SyntheticRun, tried: &Tried, kept: &Run) -> Vec<String> {
+    let prompt = (asked.prompt > 0 && kept.prefill.is_none())
+        .then(|| (Metric::Prefill, prompt_words(asked.prompt)));
+    let decode = kept
+        .decode
+        .is_none()
+        .then(|| (Metric::Decode, decode_words(asked.depth)));
+    let each = prompt.into_iter().chain(decode);
+    each.map(|(metric, what)| {
+        let mut impossible = tried.measured.rejected.iter();
+        let impossible = impossible.find(|figure| figure.metric == metric);
+        let line = tried.comparison.line(metric);
+        let why = match impossible {
+            Some(figure) => figure.reason.as_str(),
+            None if line.is_none_or(|line| line.predicted.is_none()) => "no rate is predicted",
+            None => "its rate is more than 100 times off the prediction",
+        };
+        format!("{what}: {why}")
+    })
+    .collect()
 }
 
 fn under_test<'a>(
@@ -268,19 +349,37 @@ fn under_test<'a>(
         tokens,
         by_prompt: false,
         tolerance: TOLERANCE,
+        // What rates the mode in force has is the question.
+        other_modes: false,
     }
 }
 
-/// Keeps the runs, in place of those of an earlier calibration, and says what all runs on record tell of the board.
-pub(super) fn keep(measured: &mut GpuRuns) -> anyhow::Result<()> {
-    let Some(place) = measured.runs.first().map(|one| one.run.clone()) else {
-        return Ok(());
-    };
+/// Keeps the runs, each in place of its like of an earlier calibration, and notes what all runs on record tell of the
+/// board. Where that fails, the report says so: what was measured is not lost.
+pub(super) fn keep(measured: &mut GpuRuns) {
     let runs = measured.runs.iter().map(|one| one.run.clone());
-    let (path, all) = settings::keep_calibrated_runs(runs.collect())?;
-    let runtime = runtime::find(&place.runtime)?;
-    measured.path = path;
-    measured.learned = all.learned(&runtime, &place.device, &place.power_mode);
-    measured.refined = [&[runtime.id][..], &runtime.same_kernels].concat();
-    Ok(())
+    let kept = settings::keep_calibrated_runs(runs.collect());
+    let noted = kept.and_then(|(path, added, all)| {
+        for (one, added) in measured.runs.iter_mut().zip(&added) {
+            one.added = Some(*added);
+        }
+        measured.path = path;
+        let Some(place) = measured.runs.first().map(|one| &one.run) else {
+            return Ok(());
+        };
+        let runtime = runtime::find(&place.runtime)?;
+        let is_here = |run: &Run| {
+            run.synthetic
+                && [&run.runtime, &run.device, &run.power_mode]
+                    == [&place.runtime, &place.device, &place.power_mode]
+        };
+        if added.contains(&Added::Kept) {
+            measured.learned = all.learned(&runtime, &place.device, &place.power_mode);
+        } else {
+            measured.has_older = all.run.iter().any(is_here);
+        }
+        measured.refined = [&[runtime.id][..], &runtime.same_kernels].concat();
+        Ok(())
+    });
+    measured.not_kept = noted.err().map(|error| message(&error));
 }

@@ -2,11 +2,12 @@
 
 mod gpu;
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use super::args::{CalibrateArgs, MeasuredPart, PlainFormat};
 use super::{Outcome, date, progress, settings, show};
@@ -18,19 +19,28 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     if args.reset {
         return forget();
     }
-    settings::check_writable()?;
     let wanted = |part| args.only.is_none_or(|only| only == part);
+    ensure!(
+        args.program.is_none() || wanted(MeasuredPart::Gpu),
+        "--program names what measures the GPU, which `--only cpu` leaves out: leave one of them out"
+    );
+    settings::check_writable()?;
     let bench = wanted(MeasuredPart::Gpu)
         .then(|| gpu::find(args))
         .transpose()?;
     let cancel = progress::cancelled_by_signals()?;
     // Before the processors: a thread that measures those may outlive its time.
-    let mut gpu = match bench {
+    let gpu = match bench {
         Some(Ok(bench)) => {
             let spinner = progress::Spinner::new();
             let measured = bench.measure(&cancel, &spinner);
             spinner.clear();
-            Some(measured?)
+            let mut measured = measured?;
+            // At once: what follows may fail or be cancelled.
+            if let Ok(runs) = &mut measured {
+                gpu::keep(runs);
+            }
+            Some(measured)
         }
         Some(Err(why)) => Some(Err(why)),
         None => None,
@@ -38,20 +48,38 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     if let (Some(Err(why)), Some(MeasuredPart::Gpu)) = (&gpu, args.only) {
         bail!("the GPU was not measured: {why}");
     }
-    let cpu = wanted(MeasuredPart::Cpu)
-        .then(|| processors(args, &cancel))
-        .transpose()?;
-    let path = cpu.as_ref().map(settings::keep_calibration).transpose()?;
-    if let Some(Ok(runs)) = &mut gpu {
-        gpu::keep(runs)?;
+    let report = |cpu: Option<(&Cpu, &Path)>, gpu| {
+        show(&match args.format {
+            PlainFormat::Text => report::calibrate::text(cpu, gpu, super::columns()),
+            PlainFormat::Json => {
+                report::json(&report::calibrate::document(cpu.map(|cpu| cpu.0), gpu))
+            }
+        })
+    };
+    if !wanted(MeasuredPart::Cpu) {
+        report(None, gpu.as_ref())?;
+        let lost = gpu
+            .and_then(Result::ok)
+            .and_then(|runs| runs.nothing_kept());
+        let outcome = lost.map_or(Outcome::Yes, |_| Outcome::No);
+        return Ok(progress::signalled().map_or(outcome, Outcome::Signalled));
     }
-    let (cpu, gpu) = (cpu.as_ref(), gpu.as_ref());
-    show(&match args.format {
-        PlainFormat::Text => {
-            report::calibrate::text(cpu.zip(path.as_deref()), gpu, super::columns())
+    let measured = processors(args, &cancel)
+        .and_then(|cpu| settings::keep_calibration(&cpu).map(|path| (cpu, path)));
+    match (measured, gpu) {
+        (Ok((cpu, path)), gpu) => report(Some((&cpu, &path)), gpu.as_ref())?,
+        (Err(error), gpu @ Some(Ok(_))) => {
+            report(None, gpu.as_ref())?;
+            // The error's own words are that nothing was kept.
+            let why = if cancel.load(Ordering::Relaxed) {
+                "interrupted".to_owned()
+            } else {
+                super::message(&error)
+            };
+            bail!("the processors were not measured: {why}");
         }
-        PlainFormat::Json => report::json(&report::calibrate::document(cpu, gpu)),
-    })?;
+        (Err(error), _) => return Err(error),
+    }
     Ok(Outcome::Yes)
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use self::backend::{ResolvedBackend, resolve, run_as};
-pub(super) use self::tried::Machine;
+pub(super) use self::tried::{Machine, Tried};
 pub(super) use self::under_test::RunUnderTest;
 use super::args::{BackendId, ReportFormat, ValidateArgs};
 use super::{Outcome, pages, progress, request, settings, show};
@@ -63,6 +63,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         // This program's decoder.
         by_prompt: args.backend == BackendId::Candle,
         tolerance: args.tolerance,
+        other_modes: true,
     };
     let plan = run.plan(target, &workload)?;
     let mut report = Report {

@@ -51,7 +51,9 @@ impl RunUnderTest<'_> {
         if let RanOn::Another(_) = machine.ran_on {
             comparison = comparison.elsewhere();
         }
-        let suspects: Vec<_> = alternatives.iter().map(Alternative::suspect).collect();
+        let suspects = alternatives.iter();
+        let suspects = suspects.filter(|other| self.other_modes || !other.is_mode());
+        let suspects: Vec<_> = suspects.map(Alternative::suspect).collect();
         let checks = validate::check(&CheckContext {
             device: &board.device,
             mode: &board.mode,

@@ -29,6 +29,9 @@ pub(in crate::cli) struct RunUnderTest<'a> {
     pub(in crate::cli) by_prompt: bool,
     /// Percent that a prediction may be off.
     pub(in crate::cli) tolerance: f64,
+    /// Whether a rate as another power mode has it means that the board is in that mode. Where the rates of the mode in
+    /// force are the question, it does not.
+    pub(in crate::cli) other_modes: bool,
 }
 
 /// The plans of a measured run on one target.
@@ -51,6 +54,11 @@ pub(super) struct Alternative {
 }
 
 impl Alternative {
+    /// Whether it is another power mode.
+    pub(super) fn is_mode(&self) -> bool {
+        self.mode.is_some()
+    }
+
     /// The same for the check of slow rates.
     pub(super) fn suspect(&self) -> Suspect {
         Suspect {

@@ -88,7 +88,8 @@ pub struct SyntheticModel {
 /// - Short rows of the most common formats: unpacking and multiplying take most of a step.
 /// - Long rows of floats, which need no unpacking: reading memory is most of a step.
 ///
-/// Their shapes stay near those of published models, which the speed model was fitted to. What takes least memory is first.
+/// Their shapes stay near those of published models, which the speed model was fitted to. One of each kind comes before the
+/// second of any, so that runs that end early speak of every parameter.
 const MODELS: [SyntheticModel; 6] = [
     SyntheticModel {
         shape: ModelShape {
@@ -101,19 +102,6 @@ const MODELS: [SyntheticModel; 6] = [
             vocab: 8192,
         },
         dtype: Dtype::F16,
-        runs: &[SyntheticRun::decode(), SyntheticRun::deep()],
-    },
-    SyntheticModel {
-        shape: ModelShape {
-            layers: 48,
-            hidden: 320,
-            inner: 320,
-            heads: 5,
-            kv_heads: 5,
-            head_dim: 64,
-            vocab: 4096,
-        },
-        dtype: Dtype::Q8_0,
         runs: &[SyntheticRun::decode(), SyntheticRun::deep()],
     },
     SyntheticModel {
@@ -131,19 +119,6 @@ const MODELS: [SyntheticModel; 6] = [
     },
     SyntheticModel {
         shape: ModelShape {
-            layers: 5,
-            hidden: 1280,
-            inner: 6144,
-            heads: 10,
-            kv_heads: 2,
-            head_dim: 128,
-            vocab: 16_384,
-        },
-        dtype: Dtype::Q6_K,
-        runs: &[SyntheticRun::prompt(2048)],
-    },
-    SyntheticModel {
-        shape: ModelShape {
             layers: 1,
             hidden: 4096,
             inner: 8192,
@@ -154,6 +129,32 @@ const MODELS: [SyntheticModel; 6] = [
         },
         dtype: Dtype::F16,
         runs: &[SyntheticRun::prompt(512)],
+    },
+    SyntheticModel {
+        shape: ModelShape {
+            layers: 48,
+            hidden: 320,
+            inner: 320,
+            heads: 5,
+            kv_heads: 5,
+            head_dim: 64,
+            vocab: 4096,
+        },
+        dtype: Dtype::Q8_0,
+        runs: &[SyntheticRun::decode(), SyntheticRun::deep()],
+    },
+    SyntheticModel {
+        shape: ModelShape {
+            layers: 5,
+            hidden: 1280,
+            inner: 6144,
+            heads: 10,
+            kv_heads: 2,
+            head_dim: 128,
+            vocab: 16_384,
+        },
+        dtype: Dtype::Q6_K,
+        runs: &[SyntheticRun::prompt(2048)],
     },
     SyntheticModel {
         shape: ModelShape {
@@ -171,7 +172,7 @@ const MODELS: [SyntheticModel; 6] = [
 ];
 
 impl SyntheticModel {
-    /// All of them, the one that takes least memory first.
+    /// All of them, one of each kind first.
     pub fn all() -> [SyntheticModel; 6] {
         MODELS
     }
