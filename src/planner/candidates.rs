@@ -384,6 +384,7 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec, runtime: &RuntimeProfile) 
     if is_loaded && (is_described || is_conditioned && model.projector.is_none()) {
         notes.push(Note::TowersUnseen {
             audio_alone: model.projector.is_some(),
+            why: model.unread_projector(),
         });
     }
     notes

@@ -111,7 +111,7 @@ pub enum PlanError {
         /// Its name.
         model: String,
         /// What is lacking.
-        why: &'static str,
+        why: String,
     },
     /// Images and text are longer than the context.
     #[error(

@@ -419,5 +419,6 @@ fn the_pooler_of_a_bert_that_ranks_is_a_part_of_its_head() {
         // What is written is read as the same.
         let (plan, stderr, _) = orinplan(&["fit", output.to_str().unwrap(), "--all"]);
         assert!(plan.contains("--reranking"), "{plan} {stderr}");
+        assert!(plan.contains("Serve scores with"), "{plan}");
     }
 }

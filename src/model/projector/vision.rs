@@ -1,6 +1,6 @@
 //! The dimensions of an image encoder.
 
-use super::{ProjectorError, ProjectorTensor};
+use super::{Part, ProjectorError, ProjectorTensor};
 use crate::gguf::Metadata;
 
 /// The dimensions of an image encoder.
@@ -70,23 +70,24 @@ impl Vision {
 
     /// Itself, if its pass can be laid out.
     pub(super) fn checked(self) -> Result<Vision, ProjectorError> {
-        let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
+        let part = Part::Vision;
+        let wrong = |problem| Err(ProjectorError::Encoder { part, problem });
         if self.patch == 0 || self.merge == 0 || self.merge > 64 {
-            return wrong("patch_size", "is not a patch size");
+            return wrong("has no usable size of patches, or merges more of them than any model");
         }
         if self.image < self.token_side() {
-            return wrong("image_size", "is smaller than a patch");
+            return wrong("sees images that are smaller than a token of them");
         }
         if self.blocks > BLOCKS {
-            return wrong("num_hidden_layers", "is larger than any model has");
+            return wrong("has more blocks than any model");
         }
         // An encoder without blocks has no heads.
         let divided = self.heads > 0 && self.width.is_multiple_of(self.heads);
         if self.blocks > 0 && !divided {
-            return wrong("num_attention_heads", "does not divide the width");
+            return wrong("has a number of heads that does not divide its width");
         }
         if self.deepstack.iter().any(|block| *block >= self.blocks) {
-            return wrong(
+            return part.wrong(
                 "deepstack_visual_indexes",
                 "names a block that does not exist",
             );
