@@ -580,6 +580,45 @@ fn variants_that_llama_cpp_does_not_compute_are_refused_by_name() {
     }
 }
 
+/// A configuration of fewer blocks than are stored, or without the encoder of sounds, is another model's.
+#[test]
+fn what_is_stored_and_not_described_is_refused_by_name() {
+    for (name, place, value, said) in [
+        (
+            "kimi_vl",
+            "/vision_config/num_hidden_layers",
+            json!(1),
+            "`vision_tower.encoder.blocks.1.",
+        ),
+        (
+            "qwen2_5_vl",
+            "/vision_config/depth",
+            json!(1),
+            "visual.blocks.1.",
+        ),
+        ("gemma4", "/audio_config", json!(null), "audio_tower."),
+    ] {
+        let scratch = Scratch::new();
+        let model = checkpoint(&scratch, name, |_| {});
+        let path = model.join("config.json");
+        let mut config: Json = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        *config.pointer_mut(place).unwrap() = value;
+        fs::write(&path, config.to_string()).unwrap();
+        let stderr = refused(&model, "f16");
+        assert!(
+            stderr.contains("is stored, but") && stderr.contains(said),
+            "{name}: {stderr}"
+        );
+    }
+    // What runtimes compute themselves is left out, as their converter does.
+    let scratch = Scratch::new();
+    let model = checkpoint(&scratch, "gemma3", |tensors| {
+        let name = "vision_tower.vision_model.embeddings.position_ids";
+        tensors.push((name.to_owned(), vec![1, 16]));
+    });
+    quantize(&model, "f16", &scratch.path("x.gguf"), &["--projector"]);
+}
+
 /// A plan says why it leaves an encoder of a known kind out, with the weights and of a configuration alone.
 #[test]
 fn plans_say_why_an_encoder_is_not_described() {

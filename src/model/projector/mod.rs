@@ -113,6 +113,14 @@ pub enum ProjectorError {
         /// Its name.
         name: String,
     },
+    /// A tensor of the projector is stored that the configuration does not describe.
+    #[error(
+        "tensor `{name}` is stored, but config.json describes encoders without it: fewer blocks, or an encoder less; use the config.json that belongs to these weights"
+    )]
+    Undescribed {
+        /// Its name.
+        name: String,
+    },
     /// A tensor has another number of weights.
     #[error(
         "tensor `{name}` of the projector has {found} weights, but config.json implies {expected}"
@@ -137,6 +145,7 @@ impl ProjectorError {
             ProjectorError::Value { .. }
             | ProjectorError::Encoder { .. }
             | ProjectorError::Missing { .. }
+            | ProjectorError::Undescribed { .. }
             | ProjectorError::Size { .. } => true,
         }
     }
@@ -187,6 +196,15 @@ impl Projector {
             }
             _ => None,
         };
+        if !vision.ends_early {
+            rows::no_further_blocks(&rows, stored)?;
+        }
+        // An encoder that is stored and not described would be left out.
+        if let Some(kind) = family.audio.filter(|_| audio.is_none())
+            && let Ok(usual) = (kind.read)(&config)
+        {
+            rows::none_stored(&(kind.rows)(&usual), stored)?;
+        }
         let mut tensors = rows::resolve(rows, stored)?;
         if matches!(family.form, Form::Converter) {
             tensors.sort_by_key(|t| t.tensor.sources.first().copied());

@@ -57,6 +57,8 @@ pub struct Vision {
     pub clipped: bool,
     /// The pooled patches are shifted and scaled.
     pub standardized: bool,
+    /// The pass ends before the last block that a checkpoint stores.
+    pub ends_early: bool,
 }
 
 /// No published encoder has as many blocks.
@@ -172,6 +174,8 @@ impl Vision {
             attention_norm: shape("v.blk.0.attn_q_norm.weight").is_some(),
             clipped: shape("v.blk.0.attn_q.input_max").is_some(),
             standardized: shape("v.std_bias").is_some(),
+            // A file holds the blocks of the pass.
+            ends_early: false,
         })
     }
 }

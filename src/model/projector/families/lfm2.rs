@@ -62,6 +62,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         projection: config.whole_count(&["projector_hidden_size"], 2560)?,
         projection_norm: normed.unwrap_or(true),
         feature_blocks: (kept < blocks).then_some(kept).into_iter().collect(),
+        ends_early: kept < blocks,
         ..Vision::default()
     })
 }

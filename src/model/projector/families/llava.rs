@@ -167,6 +167,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
             Some(_) => Err(missing),
         }
     })?;
+    let ends_early = layer < blocks;
     let points = stated("image_grid_pinpoints").and_then(|list| list.as_array());
     // As llama.cpp reads them, whatever comes first.
     let pair = |point: &serde_json::Value| {
@@ -179,6 +180,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         heads: config.count(&["num_attention_heads"], 12)?,
         blocks: layer,
         feature_blocks: layers,
+        ends_early,
         patch,
         image,
         merge: 1,
