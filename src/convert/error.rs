@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::CheckpointError;
-use crate::input::{OpenError, in_words};
+use crate::input::{OpenError, in_words, one_line};
 use crate::model::projector::ProjectorError;
 use crate::units::counted;
 
@@ -20,9 +20,14 @@ pub enum ConvertError {
         architecture: String,
         supported: String,
     },
-    #[error("no GGUF is made of {architecture}: {why}; {instead}")]
+    #[error(
+        "no GGUF is made of `{}` ({}): {why}; {instead}",
+        one_line(name),
+        one_line(class)
+    )]
     Refused {
-        architecture: String,
+        name: String,
+        class: String,
         why: &'static str,
         instead: &'static str,
     },

@@ -19,8 +19,11 @@ const CHECKPOINT: &str = "plan and quantize it for a runtime that reads the chec
 pub(super) fn conversion(model: &ModelSpec) -> Result<&'static Conversion, ConvertError> {
     conversion_of(model).ok_or_else(|| {
         if let Some(why) = refusal_of(model) {
+            let class = model.config.get("architectures");
+            let class = class.and_then(|classes| classes.get(0)?.as_str());
             return ConvertError::Refused {
-                architecture: model.architecture.clone(),
+                name: model.name.clone(),
+                class: class.unwrap_or(&model.architecture).to_owned(),
                 why,
                 instead: match served_alone(model) {
                     Some(ServedAlone::Elsewhere(what)) => what,

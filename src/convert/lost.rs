@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 use super::derived_keys::{alpha_scaled, scaling};
 use super::keys::conversion;
 use super::source_config::SourceConfig;
-use crate::model::ModelSpec;
 use crate::model::conversion::{Derived, KeyRule};
+use crate::model::{Key, ModelSpec};
 
 /// A rotary scaling that a GGUF does not keep.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,9 @@ pub fn lost_scaling(model: &ModelSpec) -> Option<LostScaling> {
         .rope
         .kind
         .filter(|kind| !UNSTRETCHED.contains(kind))?;
+    if !is_reached(&source, kind, model) {
+        return None;
+    }
     let mut rules = conversion.keys.iter().copied().flatten();
     let keyed = rules.any(|rule| match rule {
         KeyRule::Derived(Derived::RopeScaling) => {
@@ -78,6 +81,16 @@ pub fn lost_scaling(model: &ModelSpec) -> Option<LostScaling> {
         kind: kind.to_owned(),
         architecture: model.architecture.clone(),
     })
+}
+
+/// Whether a scaling of the type `kind` is in force within the model's context. The dynamic one begins behind the length that
+/// the configuration states, unless it has a fixed `alpha`.
+fn is_reached(source: &SourceConfig<'_>, kind: &str, model: &ModelSpec) -> bool {
+    if kind != "dynamic" || !matches!(source.rope.float(&["alpha"]), Ok(None)) {
+        return true;
+    }
+    let stated = source.stated(Key::Context).and_then(|(_, n)| n.as_u64());
+    stated.is_some_and(|tokens| tokens < model.dims.context)
 }
 
 /// Names of the length of a window.

@@ -121,6 +121,7 @@ pub(super) fn read(
             && arch.is_none_or(|arch| arch.rows().any(|row| row.role == TensorRole::Output)),
         tensors,
         projector: projector(checkpoint),
+        projector_problem: None,
         towers,
         left_out: Vec::new(),
         assumed: match Arch::of_gguf(name) {

@@ -107,6 +107,8 @@ rows! {
   | ValueRank            ["v_low_rank_dim"]                                         "attention.value_residual_mix_lora_rank"
   | GateRank             ["gate_low_rank_dim"]                                      "attention.gate_lora_rank"
   | TokenShift           []                                                         "token_shift_count"
+  | SharedTransformers   ["num_mem_blocks"]                                         "shared_transformers"
+  | AdapterRank          ["adapter_rank"]                                           "adapter_rank"
   | OriginalContext      ["original_max_position_embeddings"]                       "rope.scaling.original_context_length"
 }
 
@@ -367,6 +369,7 @@ impl<'a> HParams<'a> {
 
 /// Every boolean that is read. A value that is none is refused.
 pub(super) const FLAGS: &[&str] = &[
+    "add_bias_linear",
     "attention_bias",
     "attention_k_eq_v",
     "block_auto_adjust_ff_dim",
@@ -383,6 +386,7 @@ pub(super) const FLAGS: &[&str] = &[
     "use_double_wide_mlp",
     "use_qk_norm",
     "use_qkv_bias",
+    "use_shared_attention_adapter",
 ];
 
 /// Whether a value is true or false; Python takes 1 and 0 as well.
@@ -395,7 +399,14 @@ pub(super) fn truth(value: &Json) -> Option<bool> {
 }
 
 /// What a model has one of: an array is that of several models in one, such as a decoder's and a depth decoder's.
-const OF_THE_MODEL: [Key; 4] = [Key::Blocks, Key::Hidden, Key::Vocab, Key::Context];
+const OF_THE_MODEL: [Key; 6] = [
+    Key::Blocks,
+    Key::Hidden,
+    Key::Vocab,
+    Key::Context,
+    Key::SharedTransformers,
+    Key::AdapterRank,
+];
 
 /// Looks `name` up in the text part of a multimodal configuration, then at the top level.
 pub(crate) fn json_lookup<'a>(config: &'a Json, name: &str) -> Option<&'a Json> {

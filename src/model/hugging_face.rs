@@ -13,7 +13,7 @@ use super::left_out::Auxiliary;
 use super::lookup::StatedNames;
 use super::names::unknown_architecture;
 use super::packed::{self, FoldedWeight};
-use super::projector::Projector;
+use super::projector::{Projector, ProjectorError};
 use super::resolve_tensors::Strictness;
 use super::role::TensorRole;
 use super::rows::{from_rows, other};
@@ -58,7 +58,11 @@ pub(super) fn read(
     }
     let prequantized = packed::label(config, &logical);
     let mut stored = logical.clone();
-    let projector = projector(checkpoint, config, &stored);
+    let (projector, projector_problem) = match projector(checkpoint, config, &stored) {
+        Some(Ok(projector)) => (Some(projector), None),
+        None | Some(Err(ProjectorError::NoVision)) => (None, None),
+        Some(Err(problem)) => (None, Some(problem)),
+    };
     let all = Sorted::new(logical.clone(), 0..0, Auxiliary::ANY);
     stated::check(arch, &names, &HParams::of_config(config))?;
     // Read before defaults are filled in: what the file states about a tied head overrides its class's default.
@@ -152,6 +156,7 @@ pub(super) fn read(
         stored,
         towers,
         projector,
+        projector_problem,
         left_out,
         tied,
         assumed,
@@ -209,10 +214,14 @@ fn fill_class_head(tensors: &mut Vec<Tensor>) {
     tensors.retain(|tensor| tensor.role != TensorRole::Output);
 }
 
-/// The projector, where it is of a known kind and all of it is there.
-fn projector(checkpoint: &Checkpoint, config: &Json, stored: &[FoldedWeight]) -> Option<Projector> {
+/// The projector, or why there is none; `None` where the processor's files cannot be read.
+fn projector(
+    checkpoint: &Checkpoint,
+    config: &Json,
+    stored: &[FoldedWeight],
+) -> Option<Result<Projector, ProjectorError>> {
     let processor = checkpoint.processor().ok()?;
-    Projector::of_hugging_face(config, processor, stored).ok()
+    Some(Projector::of_hugging_face(config, processor, stored))
 }
 
 /// The description of a model whose architecture is not looked at: every stored tensor under its own name, no blocks.
@@ -247,6 +256,7 @@ fn weights_only(
         stored,
         towers: sorted.towers,
         projector: None,
+        projector_problem: None,
         left_out: sorted.left_out,
         tensors: sorted
             .text

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::checkpoint::{Retrieval, SourceFormat};
 use crate::model::forward_spec::ForwardSpec;
 use crate::model::packed::FoldedWeight;
-use crate::model::projector::Projector;
+use crate::model::projector::{Projector, ProjectorError};
 use crate::model::quirks::Quirks;
 use crate::model::tensor::Tensor;
 use crate::units::Bytes;
@@ -41,6 +41,8 @@ pub struct ModelSpec {
     pub towers: Vec<Tower>,
     /// The image encoder and its projection, where they are of a known kind; also among `towers` where they are stored.
     pub projector: Option<Projector>,
+    /// Why there is none, where the configuration describes an encoder.
+    pub projector_problem: Option<ProjectorError>,
     /// Stored tensors that decoding text does not need, by kind.
     pub left_out: Vec<LeftOut>,
     /// Whether the output head is the token embedding.
@@ -60,6 +62,12 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
+    /// Why the image encoder is not described, if it is of a known kind.
+    pub fn unread_projector(&self) -> Option<ProjectorError> {
+        let problem = self.projector_problem.clone();
+        problem.filter(ProjectorError::is_of_known_kind)
+    }
+
     /// Whether a token attends to all of its text, so that nothing is cached.
     pub fn is_encoder(&self) -> bool {
         let mut attentions = self

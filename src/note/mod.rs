@@ -10,6 +10,7 @@ use crate::convert::{LostScaling, LostWindow};
 use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::model::LeftOut;
+use crate::model::projector::ProjectorError;
 use crate::units::Bytes;
 
 pub use kv::KvProblem;
@@ -118,7 +119,10 @@ pub enum Note {
     /// The time to the first token leaves out what the image encoder takes.
     EncoderTime,
     /// The model has a tower, and the memory that it computes in is not known.
-    EncoderUnseen,
+    EncoderUnseen {
+        /// Why the image encoder is not described, if it is of a known kind.
+        why: Option<ProjectorError>,
+    },
     /// The model has a vision or audio encoder, which the runtime leaves out.
     TextAlone {
         /// The runtime.
@@ -215,6 +219,8 @@ pub enum Note {
     TowersUnseen {
         /// Whether the image encoder is counted, and the other is not.
         audio_alone: bool,
+        /// Why the image encoder is not described, if it is of a known kind.
+        why: Option<ProjectorError>,
     },
     /// The size of the file does not include the metadata that conversion would add.
     PartialHeader {
@@ -355,7 +361,7 @@ impl Note {
             Note::BeyondModelContext { .. } => "beyond_model_context",
             Note::Towers { .. } => "towers_included",
             Note::EncoderTime => "encoder_time_unknown",
-            Note::EncoderUnseen => "encoder_memory_unknown",
+            Note::EncoderUnseen { .. } => "encoder_memory_unknown",
             Note::TextAlone { .. } => "text_alone",
             Note::AudioUncounted => "audio_memory_unknown",
             Note::LeftOut(_) => "left_out",
@@ -413,7 +419,7 @@ impl Note {
             | Note::BeyondModelContext { .. }
             | Note::NoVocabulary
             | Note::AssumedCache { .. }
-            | Note::EncoderUnseen
+            | Note::EncoderUnseen { .. }
             | Note::AudioUncounted
             | Note::TextAlone { .. }
             | Note::ModulesUnseen

@@ -82,7 +82,10 @@ impl Note {
             Note::EncoderTime => {
                 "the time to the first token excludes the image encoder, whose speed is not known here".to_owned()
             }
-            Note::EncoderUnseen => {
+            Note::EncoderUnseen { why: Some(why) } => format!(
+                "the compute memory of its image encoder is not counted: {why}; leave room with --reserve, or drop the encoder with --text-only"
+            ),
+            Note::EncoderUnseen { why: None } => {
                 "the compute memory of its vision or audio encoder is unknown and not counted; leave room with --reserve, or drop the encoder with --text-only".to_owned()
             }
             Note::TextAlone { runtime, why: None } => {
@@ -148,7 +151,10 @@ impl Note {
             Note::QuantizationUnseen => {
                 "planned as its 16-bit original: config.json says the checkpoint is quantized, but its weights are not here".to_owned()
             }
-            Note::TowersUnseen { audio_alone } => format!(
+            Note::TowersUnseen { why: Some(why), .. } => {
+                format!("its image encoder is not counted: {why}")
+            }
+            Note::TowersUnseen { audio_alone, why: None } => format!(
                 "its {} is not counted; config.json alone does not give its size",
                 match audio_alone {
                     true => "audio encoder",

@@ -197,6 +197,7 @@ impl Head {
                 tensors,
                 tied: model.tied && is_mtp,
                 projector: None,
+                projector_problem: None,
                 towers: Vec::new(),
                 ..model.clone()
             },

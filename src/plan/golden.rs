@@ -78,6 +78,7 @@ pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
         tensors: Vec::new(),
         towers: Vec::new(),
         projector: None,
+        projector_problem: None,
         left_out: Vec::new(),
         tied: true,
         assumed: None,

@@ -12,7 +12,7 @@ use crate::plan::rates::unmeasured;
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
 use crate::runtime::profile::ComputeBackend;
-use crate::scheme::Assignment;
+use crate::scheme::{Assignment, Container};
 use crate::sourced::Trust;
 use crate::units::Bytes;
 
@@ -105,7 +105,10 @@ pub(super) fn derive_notes(
         notes.push(Note::EncoderTime);
     }
     if sees && !has_encoder {
-        notes.push(Note::EncoderUnseen);
+        // Of a runtime that computes it elsewhere the memory is not known in any case.
+        let reads = runtime.loads.reads(Container::Gguf);
+        let why = model.unread_projector().filter(|_| reads);
+        notes.push(Note::EncoderUnseen { why });
     }
     let mut towers = model.towers.iter();
     let has_sound = towers.any(|tower| tower.name.starts_with("audio"));

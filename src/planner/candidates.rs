@@ -30,11 +30,13 @@ pub(super) fn candidates(
     header: &GgufHeader,
     known: KnownQuality<'_>,
 ) -> Result<Vec<Candidate>, CandidateError> {
-    let not_run = |why: String| CandidateError::NotRun {
+    let not_run_here = |why: String, way_out| CandidateError::NotRun {
         runtime: runtime.name.clone(),
         model: model.name.clone(),
         why,
+        way_out,
     };
+    let not_run = |why| not_run_here(why, "; try another --runtime");
     if runtime.loads.known_passes_only {
         not_decoded(model).map_or(Ok(()), |why| Err(not_run(why)))?;
     }
@@ -54,7 +56,7 @@ pub(super) fn candidates(
             return Err(not_run(why.to_owned()));
         }
         Some(ServedAlone::Elsewhere(why)) if !runtime.loads.reads(Container::Gguf) => {
-            return Err(not_run(why.to_owned()));
+            return Err(not_run_here(why.to_owned(), ""));
         }
         Some(ServedAlone::By(only)) => only.until.map(|until| Note::LastVersion {
             runtime: runtime.name.clone(),
@@ -382,6 +384,7 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec, runtime: &RuntimeProfile) 
     if is_loaded && (is_described || is_conditioned && model.projector.is_none()) {
         notes.push(Note::TowersUnseen {
             audio_alone: model.projector.is_some(),
+            why: model.unread_projector(),
         });
     }
     notes

@@ -111,7 +111,7 @@ pub enum PlanError {
         /// Its name.
         model: String,
         /// What is lacking.
-        why: &'static str,
+        why: String,
     },
     /// Images and text are longer than the context.
     #[error(
@@ -397,7 +397,7 @@ pub enum CandidateError {
         dtype: Dtype,
     },
     /// The runtime does not run models of this architecture or kind.
-    #[error("{runtime} does not run {model}: {why}; try another --runtime")]
+    #[error("{runtime} does not run {model}: {why}{way_out}")]
     NotRun {
         /// The runtime.
         runtime: String,
@@ -405,6 +405,8 @@ pub enum CandidateError {
         model: String,
         /// Why.
         why: String,
+        /// What to do, behind a semicolon, if another runtime runs it.
+        way_out: &'static str,
     },
     /// The runtime cannot load parts of the model in the scheme.
     #[error(

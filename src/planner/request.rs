@@ -309,16 +309,18 @@ impl WorkloadRequest {
         let projector = model.projector.as_ref().filter(|_| !self.text_only);
         let projector = projector.ok_or_else(|| PlanError::NoImages {
             model: model.name.clone(),
-            why: if model.towers.is_empty() || self.text_only {
-                "it has no image encoder"
-            } else {
-                "its image encoder is of a kind that orinplan does not know"
+            why: match model.unread_projector().filter(|_| !self.text_only) {
+                Some(why) => format!("its image encoder is not known: {why}"),
+                None if model.towers.is_empty() || self.text_only => {
+                    "it has no image encoder".to_owned()
+                }
+                None => "its image encoder is of a kind that orinplan does not know".to_owned(),
             },
         })?;
         if runtime.loads.text_only {
             return Err(PlanError::NoImages {
                 model: model.name.clone(),
-                why: "this runtime runs its text model alone",
+                why: "this runtime runs its text model alone".to_owned(),
             });
         }
         let each = plan::projector::image(projector, &load).context();

@@ -75,6 +75,12 @@ pub enum QuantizeError {
         scheme: &'static str,
         instead: &'static str,
     },
+    #[error("no runtime here loads `{}` as {scheme}: {why}", one_line(name))]
+    NotServed {
+        name: String,
+        scheme: &'static str,
+        why: &'static str,
+    },
     #[error(
         "the checkpoint has two tensors that would be called `{}`; it mixes quantized and plain weights of one layer",
         one_line(name)

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Assigned, Groups, Reason, SCHEMES, Scheme};
 use crate::dtype::{Dtype, elements};
-use crate::model::{Category, FoldedWeight, ModelSpec, QuantPolicy, Tensor};
+use crate::model::{Category, DecodeAccess, FoldedWeight, ModelSpec, QuantPolicy, Tensor};
 use crate::units::Bytes;
 
 /// A weight of a directory in a safetensors scheme.
@@ -67,11 +67,11 @@ pub fn stored_types(model: &ModelSpec, scheme: &Scheme) -> Vec<StoredWeight> {
         let shape = true_shape(weight, user(weight));
         let one = linear(weight, &shape).is_some() && falls_back(&shape);
         let any = one || weight.members.iter().any(|m| falls_back(&m.shape));
-        let expert = user(weight).filter(|t| any && t.shape.len() > 2);
+        let expert = user(weight).filter(|t| any && is_expert(t));
         spoiled.extend(expert.and_then(|t| t.layer));
     }
     let is_spoiled = |weight: &FoldedWeight| {
-        let expert = user(weight).filter(|t| t.shape.len() > 2);
+        let expert = user(weight).filter(|t| is_expert(t));
         let layer = expert.and_then(|t| t.layer);
         layer.is_some_and(|layer| spoiled.contains(&layer))
     };
@@ -206,12 +206,11 @@ pub struct SymmetricOnly {
 /// form (`CompressedTensorsWNA16MarlinMoEMethod` asserts it), and where it reorders rows, it leaves out zero points.
 pub fn symmetric_only(model: &ModelSpec, scheme: &Scheme) -> Option<SymmetricOnly> {
     let groups = scheme.groups.filter(|groups| groups.zeros)?;
-    let experts = |tensor: &Tensor| tensor.shape.len() > 2 && is_linear(tensor);
     let symmetric = Some(Groups {
         zeros: false,
         ..groups
     });
-    let what = if model.tensors.iter().any(experts) {
+    let what = if model.tensors.iter().any(is_expert) {
         "experts"
     } else if model.quirks.vllm_reorders_heads {
         "queries and keys"
@@ -255,6 +254,11 @@ fn is_linear(tensor: &Tensor) -> bool {
         && info.policy == QuantPolicy::Quantize
         && info.block
         && info.category != Category::TokenEmbedding
+}
+
+/// Whether the tensor is the matrices of routed experts. Others are stacks too: adapters of a matrix that blocks share.
+fn is_expert(tensor: &Tensor) -> bool {
+    is_linear(tensor) && tensor.role.info().access == DecodeAccess::Experts
 }
 
 /// A matrix in the scheme's type: integers in groups, or FP8, one byte per weight and `weight_scale` (16 bit for each row).

@@ -35,6 +35,18 @@ fn refused(scratch: &Scratch, model: &str) -> String {
     error(&["quantize", model, "--scheme", "f16", "--output", output])
 }
 
+/// Asserts that no directory of INT4 or FP8 is made of a checkpoint that no runtime loads, and that the message says `why`.
+#[track_caller]
+fn no_directory(scratch: &Scratch, model: &str, why: &str) {
+    let output = scratch.path("directory");
+    for scheme in ["fp8", "int4"] {
+        let to = output.to_str().unwrap();
+        let said = error(&["quantize", model, "--scheme", scheme, "--output", to]);
+        assert!(said.contains(why), "{said}");
+        assert!(!output.exists());
+    }
+}
+
 /// A Baichuan of 32 narrow blocks, and its configuration.
 fn baichuan(vocab: usize) -> (Json, Vec<Stored>) {
     let config = json!({
@@ -312,10 +324,13 @@ fn a_bitnet_that_squares_a_relu_is_for_no_runtime_here() {
         said.contains("squares a ReLU") && said.contains("bitnet.cpp run it"),
         "{said}"
     );
+    assert!(said.contains("(BitNetForCausalLM)"), "{said}");
     for (runtime, why) in [("llama.cpp", "squares a ReLU"), ("vllm", "bitnet.cpp")] {
         let said = error(&["fit", model, "--runtime", runtime]);
         assert!(said.contains(why), "{said}");
+        assert!(!said.contains("another --runtime"), "{said}");
     }
+    no_directory(&scratch, model, "bitnet.cpp run it");
 }
 
 /// Weights are the mean magnitude of their matrix times -1, 0 or 1, whatever the format: TQ2_0 of them loses nothing but what
@@ -354,6 +369,7 @@ fn the_weights_of_the_first_bitnets_have_three_values() {
     assert!(status == 0 && text.starts_with("FITS"), "{text} {stderr}");
     let said = error(&[&plan[..], &["vllm"]].concat());
     assert!(said.contains("only a GGUF of it"), "{said}");
+    no_directory(&scratch, model.to_str().unwrap(), "only a GGUF of it");
 }
 
 /// The head of BERT's class begins with its pooler, which llama.cpp's converter leaves out: llama.cpp runs both behind the names
@@ -403,5 +419,6 @@ fn the_pooler_of_a_bert_that_ranks_is_a_part_of_its_head() {
         // What is written is read as the same.
         let (plan, stderr, _) = orinplan(&["fit", output.to_str().unwrap(), "--all"]);
         assert!(plan.contains("--reranking"), "{plan} {stderr}");
+        assert!(plan.contains("Serve scores with"), "{plan}");
     }
 }

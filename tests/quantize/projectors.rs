@@ -466,6 +466,72 @@ fn variants_that_llama_cpp_does_not_compute_are_refused_by_name() {
             "`vision_feature_layer`",
         ),
         (
+            "mistral3",
+            "/vision_feature_layer",
+            json!("last"),
+            "config.json: `vision_feature_layer` is not -1",
+        ),
+        (
+            "lfm2_vl",
+            "/vision_feature_layer",
+            json!([-1]),
+            "config.json: `vision_feature_layer` is no block",
+        ),
+        (
+            "internvl",
+            "/select_layer",
+            json!("-1"),
+            "config.json: `select_layer` is not -1",
+        ),
+        (
+            "internvl",
+            "/downsample_ratio",
+            json!(0.3),
+            "config.json: `downsample_ratio` is not one over a whole number",
+        ),
+        (
+            "llama4",
+            "/vision_config/pixel_shuffle_ratio",
+            json!(0.3),
+            "`pixel_shuffle_ratio` of the vision part is not one over a whole number",
+        ),
+        (
+            "llama4",
+            "/vision_config/pixel_shuffle_ratio",
+            json!("0.5"),
+            "`pixel_shuffle_ratio` of the vision part",
+        ),
+        (
+            "kimi_vl",
+            "/vision_config/merge_kernel_size",
+            json!([2, 4]),
+            "`merge_kernel_size` of the vision part is not the side of a square",
+        ),
+        (
+            "kimi_vl",
+            "/vision_config/num_hidden_layers",
+            json!([2, 3]),
+            "`num_hidden_layers` of the vision part is not a whole number",
+        ),
+        (
+            "internvl_hf",
+            "/vision_config/image_size",
+            json!([112, 56]),
+            "`image_size` of the vision part is not the side of a square",
+        ),
+        (
+            "qwen2_5_omni",
+            "/thinker_config/audio_config/encoder_layers",
+            json!("2"),
+            "`encoder_layers` of the audio part is not a whole number",
+        ),
+        (
+            "qwen2_5_vl",
+            "/vision_config/num_heads",
+            json!(7),
+            "the encoder of the vision part has a number of heads",
+        ),
+        (
             "llava_layers",
             "/vision_feature_layer",
             json!([-1, -3]),
@@ -511,6 +577,76 @@ fn variants_that_llama_cpp_does_not_compute_are_refused_by_name() {
         fs::write(&path, config.to_string()).unwrap();
         let stderr = refused(&model, "f16");
         assert!(stderr.contains(said), "{name} {place}: {stderr}");
+    }
+}
+
+/// A configuration of fewer blocks than are stored, or without the encoder of sounds, is another model's.
+#[test]
+fn what_is_stored_and_not_described_is_refused_by_name() {
+    for (name, place, value, said) in [
+        (
+            "kimi_vl",
+            "/vision_config/num_hidden_layers",
+            json!(1),
+            "`vision_tower.encoder.blocks.1.",
+        ),
+        (
+            "qwen2_5_vl",
+            "/vision_config/depth",
+            json!(1),
+            "visual.blocks.1.",
+        ),
+        ("gemma4", "/audio_config", json!(null), "audio_tower."),
+    ] {
+        let scratch = Scratch::new();
+        let model = checkpoint(&scratch, name, |_| {});
+        let path = model.join("config.json");
+        let mut config: Json = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        *config.pointer_mut(place).unwrap() = value;
+        fs::write(&path, config.to_string()).unwrap();
+        let stderr = refused(&model, "f16");
+        assert!(
+            stderr.contains("is stored, but") && stderr.contains(said),
+            "{name}: {stderr}"
+        );
+    }
+    // What runtimes compute themselves is left out, as their converter does.
+    let scratch = Scratch::new();
+    let model = checkpoint(&scratch, "gemma3", |tensors| {
+        let name = "vision_tower.vision_model.embeddings.position_ids";
+        tensors.push((name.to_owned(), vec![1, 16]));
+    });
+    quantize(&model, "f16", &scratch.path("x.gguf"), &["--projector"]);
+}
+
+/// A plan says why it leaves an encoder of a known kind out, with the weights and of a configuration alone.
+#[test]
+fn plans_say_why_an_encoder_is_not_described() {
+    let scratch = Scratch::new();
+    let model = checkpoint(&scratch, "mistral3", |_| {});
+    let path = model.join("config.json");
+    let mut config: Json = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    config["vision_feature_layer"] = json!(-2);
+    fs::write(&path, config.to_string()).unwrap();
+    let alone = scratch.path("config.json");
+    fs::write(&alone, config.to_string()).unwrap();
+    let why = "`vision_feature_layer` is not -1";
+    for (model, code) in [
+        (&model, "encoder_memory_unknown"),
+        (&alone, "towers_unseen"),
+    ] {
+        let fit = ["fit", model.to_str().unwrap()];
+        let (plan, stderr, _) = orinplan(&[&fit[..], &["--format", "json"]].concat());
+        assert!(
+            plan.contains(code) && plan.contains(why),
+            "{code} {plan} {stderr}"
+        );
+        let (_, stderr, _) = orinplan(&[&fit[..], &["--image", "64x64"]].concat());
+        assert!(stderr.contains(why), "{stderr}");
+        assert!(
+            stderr.contains("--image and --images are of no use"),
+            "{stderr}"
+        );
     }
 }
 

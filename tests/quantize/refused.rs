@@ -631,7 +631,11 @@ fn stretched_rotary_positions_that_a_file_loses_are_told() {
         json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
         "high_freq_factor": 4.0, "original_max_position_embeddings": original})
     ));
-    assert!(told(json!({"rope_type": "dynamic", "factor": 2.0})));
+    // It begins behind the stated context, but for a fixed `alpha`.
+    assert!(!told(json!({"rope_type": "dynamic", "factor": 2.0})));
+    assert!(told(
+        json!({"rope_type": "dynamic", "factor": 2.0, "alpha": 100.0})
+    ));
     assert!(!told(
         json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": original})
     ));

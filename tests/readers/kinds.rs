@@ -513,7 +513,6 @@ fn quantizers_that_are_not_read_are_named() {
         "eetq",
         "quark",
         "higgs",
-        "bitnet",
         "spqr",
         "of-tomorrow",
     ] {
@@ -524,6 +523,11 @@ fn quantizers_that_are_not_read_are_named() {
             &[&format!("quantized with `{method}`"), "16-bit model"],
         );
     }
+    check(
+        r#"{"quant_method":"bitnet","quantization_mode":"offline"}"#,
+        "model.norm.weight",
+        &["quantized with `bitnet`", "Transformers or bitnet.cpp"],
+    );
     for algorithm in ["W4A16_AWQ", "W4A8_AWQ"] {
         let config = format!(r#"{{"quant_method":"modelopt","quant_algo":"{algorithm}"}}"#);
         check(

@@ -18,25 +18,39 @@ const READ: &[&str] = &[
     "mxfp4",
 ];
 
-/// Methods that are recognised and not read, with a description.
-const UNREAD: &[(&str, &str)] = &[
-    ("aqlm", "AQLM, additive codebooks"),
-    ("auto_round", "AutoRound"),
-    ("bitnet", "BitNet, ternary weights"),
-    ("eetq", "EETQ, 8-bit integers"),
-    ("exl2", "ExLlamaV2's mixed bits"),
-    ("exl3", "ExLlamaV3's trellis codes"),
-    ("fp_quant", "FP-Quant, 4-bit floats in a rotated space"),
-    ("gguf", "a GGUF inside a Hugging Face directory"),
-    ("higgs", "HIGGS, a grid in a rotated space"),
-    ("hqq", "HQQ, half-quadratic quantization"),
-    ("metal", "integers for Apple's GPUs"),
-    ("quanto", "Quanto"),
-    ("quark", "AMD's Quark"),
-    ("sinq", "SINQ"),
-    ("spqr", "SpQR, sparse outliers beside quantized weights"),
-    ("torchao", "torchao"),
-    ("vptq", "VPTQ, vector codebooks"),
+/// What to do with weights that were made from a published model of 16 bits.
+const ORIGINAL: &str = "give the 16-bit model that it was made from, and `orinplan quantize` makes a GGUF, INT4 or FP8 from it";
+
+/// What to do with packed weights of three values: the model was trained so, and has no others.
+const TERNARY: &str = "no runtime here reads its weights: run it with Transformers or bitnet.cpp";
+
+/// Methods that are recognised and not read, with a description and what to do.
+const UNREAD: &[(&str, &str, &str)] = &[
+    ("aqlm", "AQLM, additive codebooks", ORIGINAL),
+    ("auto_round", "AutoRound", ORIGINAL),
+    ("bitnet", "BitNet, ternary weights", TERNARY),
+    ("eetq", "EETQ, 8-bit integers", ORIGINAL),
+    ("exl2", "ExLlamaV2's mixed bits", ORIGINAL),
+    ("exl3", "ExLlamaV3's trellis codes", ORIGINAL),
+    (
+        "fp_quant",
+        "FP-Quant, 4-bit floats in a rotated space",
+        ORIGINAL,
+    ),
+    ("gguf", "a GGUF inside a Hugging Face directory", ORIGINAL),
+    ("higgs", "HIGGS, a grid in a rotated space", ORIGINAL),
+    ("hqq", "HQQ, half-quadratic quantization", ORIGINAL),
+    ("metal", "integers for Apple's GPUs", ORIGINAL),
+    ("quanto", "Quanto", ORIGINAL),
+    ("quark", "AMD's Quark", ORIGINAL),
+    ("sinq", "SINQ", ORIGINAL),
+    (
+        "spqr",
+        "SpQR, sparse outliers beside quantized weights",
+        ORIGINAL,
+    ),
+    ("torchao", "torchao", ORIGINAL),
+    ("vptq", "VPTQ, vector codebooks", ORIGINAL),
 ];
 
 /// Prefixes of the ModelOpt algorithms (`quant_algo`) that are read.
@@ -66,10 +80,16 @@ pub fn is_quantized_as_it_runs(config: &Json) -> bool {
 
 pub(super) fn unread(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let what = by_config(seen).or_else(|| by_tensors(seen))?;
+    let method = seen.stated("quantization_config").and_then(method);
+    let listed = UNREAD.iter().find(|(name, ..)| method == Some(*name));
     Some(OtherKind::new(
         format!("a model quantized with {what}, which is not supported"),
-        "give the 16-bit model that it was made from, and `orinplan quantize` makes a GGUF, INT4 or FP8 from it",
+        listed.map_or(ORIGINAL, |(_, _, way_out)| *way_out),
     ))
+}
+
+fn method(config: &Json) -> Option<&str> {
+    config.get("quant_method")?.as_str()
 }
 
 fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
@@ -111,8 +131,8 @@ fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
             ))
         }
         (Some(method), _) if READ.contains(&method) || is_quantized_as_it_runs(config) => None,
-        (Some(method), _) => Some(match UNREAD.iter().find(|(name, _)| *name == method) {
-            Some((name, what)) => format!("`{name}` ({what})"),
+        (Some(method), _) => Some(match UNREAD.iter().find(|(name, ..)| *name == method) {
+            Some((name, what, _)) => format!("`{name}` ({what})"),
             None => format!("{}, an unknown method", quoted(method)),
         }),
         (None, _) => None,

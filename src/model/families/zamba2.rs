@@ -10,9 +10,10 @@ use super::common::*;
 use super::hybrid::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, Served, ServedBy, Sharing, TensorRow};
-use crate::model::hparams::{HParams, Key, truth};
+use crate::model::hparams::{HParams, Key};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
+use crate::units::counted;
 
 pub(super) static ZAMBA2: Arch = Arch {
     name: "zamba2",
@@ -40,9 +41,6 @@ pub(super) static ZAMBA2: Arch = Arch {
 /// The kinds of blocks.
 const KINDS: &str = "layers_block_type";
 
-/// How many transformers are shared.
-const TRANSFORMERS: &str = "num_mem_blocks";
-
 /// The numbers of the blocks that a transformer comes before.
 fn hybrids(hparams: &HParams<'_>) -> Result<Vec<usize>, ModelError> {
     let missing = || ModelError::MissingKey {
@@ -57,9 +55,14 @@ fn hybrids(hparams: &HParams<'_>) -> Result<Vec<usize>, ModelError> {
             architecture: "zamba2",
         });
     }
-    if kinds.len() != block_count(hparams)? {
-        return Err(ModelError::BadValue {
-            key: KINDS.to_owned(),
+    let blocks = block_count(hparams)?;
+    if kinds.len() != blocks {
+        return Err(ModelError::BlockKinds {
+            what: format!(
+                "`{KINDS}` lists {} for {}",
+                counted(kinds.len() as u64, "kind", "kinds"),
+                counted(blocks as u64, "block", "blocks"),
+            ),
         });
     }
     let all = kinds.iter().enumerate();
@@ -111,18 +114,24 @@ fn zamba_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
 pub(in crate::model) fn shared_transformers(
     hparams: &HParams<'_>,
 ) -> Result<Vec<Sharing>, ModelError> {
-    let Some(stated) = hparams.json(TRANSFORMERS).filter(|n| !n.is_null()) else {
+    if hparams
+        .stated(Key::SharedTransformers.hugging_face())
+        .is_none()
+    {
         return Ok(Vec::new());
-    };
+    }
     let hybrids = hybrids(hparams)?;
-    let count = stated.as_u64().and_then(|n| usize::try_from(n).ok());
-    let count = count.filter(|n| (1..=hybrids.len()).contains(n));
-    let count = count.ok_or_else(|| ModelError::BadValue {
-        key: TRANSFORMERS.to_owned(),
+    let stated = hparams.need(Key::SharedTransformers)?;
+    let count = usize::try_from(stated).ok();
+    let count = count.filter(|&n| n <= hybrids.len());
+    let count = count.ok_or_else(|| ModelError::Contradiction {
+        what: format!(
+            "`num_mem_blocks` is {stated}, with {} of kind `hybrid` in `{KINDS}`,",
+            counted(hybrids.len() as u64, "block", "blocks"),
+        ),
     })?;
-    let number = |name: &str| hparams.json(name).and_then(|n| n.as_u64());
-    let rank = number("adapter_rank").unwrap_or(128);
-    let adapts_attention = hparams.json("use_shared_attention_adapter").and_then(truth);
+    let rank = hparams.need(Key::AdapterRank)?;
+    let adapts_attention = hparams.flag("use_shared_attention_adapter");
     let one = |(first, block): (usize, &usize)| Sharing {
         block: *block as u64,
         users: (hybrids.len() - first).div_ceil(count) as u64,

@@ -1,6 +1,6 @@
 //! The dimensions of an audio encoder, which shares a file with an image encoder.
 
-use super::{ProjectorError, ProjectorTensor};
+use super::{Part, ProjectorError, ProjectorTensor};
 use crate::dtype::Dtype;
 use crate::gguf::Metadata;
 
@@ -39,13 +39,14 @@ const BLOCKS: u64 = 1024;
 impl Audio {
     /// Itself, if its pass can be laid out.
     pub(super) fn checked(self) -> Result<Audio, ProjectorError> {
-        let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
+        let part = Part::Audio;
+        let wrong = |problem| Err(ProjectorError::Encoder { part, problem });
         if self.blocks > BLOCKS {
-            return wrong("num_hidden_layers", "is larger than any model has");
+            return wrong("has more blocks than any model");
         }
         let divided = self.heads > 0 && self.width.is_multiple_of(self.heads);
         if self.blocks > 0 && !divided {
-            return wrong("num_attention_heads", "does not divide the width");
+            return wrong("has a number of heads that does not divide its width");
         }
         Ok(self)
     }

@@ -25,7 +25,7 @@ use crate::gguf::Metadata;
 use crate::units::Bytes;
 
 pub use audio::Audio;
-pub use config::ProjectorConfig;
+pub use config::{Part, ProjectorConfig};
 pub use family::{AudioFamily, AudioPass, Encoder, Family, Form, Head, Patches, Positions};
 pub use images::{EncodedImage, ImageSize};
 pub use rows::{Kept, Taken};
@@ -88,10 +88,20 @@ pub enum ProjectorError {
         why: &'static str,
     },
     /// A value is missing or impossible.
-    #[error("config.json: `{key}` of the vision part {problem}")]
+    #[error("{}: `{key}`{part} {problem}", part.file())]
     Value {
+        /// Where it is stated.
+        part: Part,
         /// Its name.
         key: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Values that make no encoder together.
+    #[error("config.json: the encoder{part} {problem}")]
+    Encoder {
+        /// Where it is described.
+        part: Part,
         /// What is wrong.
         problem: &'static str,
     },
@@ -100,6 +110,14 @@ pub enum ProjectorError {
         "tensor `{name}` of the projector is missing; the checkpoint may be cut short, or belong to another config.json"
     )]
     Missing {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor of the projector is stored that the configuration does not describe.
+    #[error(
+        "tensor `{name}` is stored, but config.json describes encoders without it: fewer blocks, or an encoder less; use the config.json that belongs to these weights"
+    )]
+    Undescribed {
         /// Its name.
         name: String,
     },
@@ -115,6 +133,22 @@ pub enum ProjectorError {
         /// By the configuration.
         expected: u64,
     },
+}
+
+impl ProjectorError {
+    /// Whether the checkpoint is of a known kind, and something of it is wrong or not known.
+    pub fn is_of_known_kind(&self) -> bool {
+        match self {
+            ProjectorError::NoVision
+            | ProjectorError::Unknown { .. }
+            | ProjectorError::NotMade { .. } => false,
+            ProjectorError::Value { .. }
+            | ProjectorError::Encoder { .. }
+            | ProjectorError::Missing { .. }
+            | ProjectorError::Undescribed { .. }
+            | ProjectorError::Size { .. } => true,
+        }
+    }
 }
 
 /// llama.cpp's name of each known kind of projector, with a `model_type` of the models that it belongs to.
@@ -162,6 +196,15 @@ impl Projector {
             }
             _ => None,
         };
+        if !vision.ends_early {
+            rows::no_further_blocks(&rows, stored)?;
+        }
+        // An encoder that is stored and not described would be left out.
+        if let Some(kind) = family.audio.filter(|_| audio.is_none())
+            && let Ok(usual) = (kind.read)(&config)
+        {
+            rows::none_stored(&(kind.rows)(&usual), stored)?;
+        }
         let mut tensors = rows::resolve(rows, stored)?;
         if matches!(family.form, Form::Converter) {
             tensors.sort_by_key(|t| t.tensor.sources.first().copied());

@@ -1,6 +1,6 @@
 //! The tensors of a projector: their names on both sides, their shapes, and what conversion does to them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::TensorRole;
 use super::super::packed::FoldedWeight;
@@ -211,20 +211,69 @@ impl ProjectorRow {
 /// Prefixes of its names in checkpoints.
 const BEFORE: [&str; 2] = ["model.", "thinker."];
 
+/// The name of a stored weight without such a prefix.
+fn bare(weight: &FoldedWeight) -> &str {
+    let name = weight.name.as_str();
+    let bare = BEFORE.iter().find_map(|prefix| name.strip_prefix(prefix));
+    bare.unwrap_or(name)
+}
+
+/// A name without the numbers of its blocks.
+fn numberless(name: &str) -> String {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let parts = name.split('.');
+    let parts = parts.map(|part| if is_number(part) { "{}" } else { part });
+    parts.collect::<Vec<_>>().join(".")
+}
+
+/// Checks that no tensor of a block is stored that is like those of `rows` and not among them. Others that no row uses are what
+/// runtimes compute themselves, or do not need.
+pub(super) fn no_further_blocks(
+    rows: &[ProjectorRow],
+    stored: &[FoldedWeight],
+) -> Result<(), ProjectorError> {
+    let names = || rows.iter().flat_map(|row| &row.from);
+    let used: HashSet<&str> = names().map(String::as_str).collect();
+    let kinds: HashSet<String> = names().map(|name| numberless(name)).collect();
+    let further = stored.iter().find(|weight| {
+        let name = bare(weight);
+        !used.contains(name) && kinds.contains(&numberless(name))
+    });
+    undescribed(further)
+}
+
+/// Checks that none of `rows` is stored.
+pub(super) fn none_stored(
+    rows: &[ProjectorRow],
+    stored: &[FoldedWeight],
+) -> Result<(), ProjectorError> {
+    let names: HashSet<&str> = rows
+        .iter()
+        .flat_map(|row| &row.from)
+        .map(String::as_str)
+        .collect();
+    undescribed(stored.iter().find(|weight| names.contains(bare(weight))))
+}
+
+fn undescribed(found: Option<&FoldedWeight>) -> Result<(), ProjectorError> {
+    found.map_or(Ok(()), |weight| {
+        let name = weight.name.clone();
+        Err(ProjectorError::Undescribed { name })
+    })
+}
+
 /// The tensors of `rows`, each with its stored one; all of them without weights.
 pub(super) fn resolve(
     rows: Vec<ProjectorRow>,
     stored: &[FoldedWeight],
 ) -> Result<Vec<ProjectorTensor>, ProjectorError> {
-    let bare = |weight: &FoldedWeight| {
-        let name = weight.name.as_str();
-        let bare = BEFORE.iter().find_map(|prefix| name.strip_prefix(prefix));
-        bare.unwrap_or(name).to_owned()
-    };
-    let by_name: HashMap<String, &FoldedWeight> = stored.iter().map(|w| (bare(w), w)).collect();
+    let by_name: HashMap<&str, &FoldedWeight> = stored.iter().map(|w| (bare(w), w)).collect();
     let mut tensors = Vec::with_capacity(rows.len());
     for mut row in rows {
-        let weight = row.from.iter().find_map(|name| by_name.get(name).copied());
+        let weight = row
+            .from
+            .iter()
+            .find_map(|name| by_name.get(name.as_str()).copied());
         let weight = match weight {
             None if matches!(row.taken, Taken::Sines(_) | Taken::Times) => None,
             None if stored.is_empty() && row.optional != Some(false) => None,

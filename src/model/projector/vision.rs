@@ -1,6 +1,6 @@
 //! The dimensions of an image encoder.
 
-use super::{ProjectorError, ProjectorTensor};
+use super::{Part, ProjectorError, ProjectorTensor};
 use crate::gguf::Metadata;
 
 /// The dimensions of an image encoder.
@@ -57,6 +57,8 @@ pub struct Vision {
     pub clipped: bool,
     /// The pooled patches are shifted and scaled.
     pub standardized: bool,
+    /// The pass ends before the last block that a checkpoint stores.
+    pub ends_early: bool,
 }
 
 /// No published encoder has as many blocks.
@@ -70,23 +72,24 @@ impl Vision {
 
     /// Itself, if its pass can be laid out.
     pub(super) fn checked(self) -> Result<Vision, ProjectorError> {
-        let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
+        let part = Part::Vision;
+        let wrong = |problem| Err(ProjectorError::Encoder { part, problem });
         if self.patch == 0 || self.merge == 0 || self.merge > 64 {
-            return wrong("patch_size", "is not a patch size");
+            return wrong("has no usable size of patches, or merges more of them than any model");
         }
         if self.image < self.token_side() {
-            return wrong("image_size", "is smaller than a patch");
+            return wrong("sees images that are smaller than a token of them");
         }
         if self.blocks > BLOCKS {
-            return wrong("num_hidden_layers", "is larger than any model has");
+            return wrong("has more blocks than any model");
         }
         // An encoder without blocks has no heads.
         let divided = self.heads > 0 && self.width.is_multiple_of(self.heads);
         if self.blocks > 0 && !divided {
-            return wrong("num_attention_heads", "does not divide the width");
+            return wrong("has a number of heads that does not divide its width");
         }
         if self.deepstack.iter().any(|block| *block >= self.blocks) {
-            return wrong(
+            return part.wrong(
                 "deepstack_visual_indexes",
                 "names a block that does not exist",
             );
@@ -171,6 +174,8 @@ impl Vision {
             attention_norm: shape("v.blk.0.attn_q_norm.weight").is_some(),
             clipped: shape("v.blk.0.attn_q.input_max").is_some(),
             standardized: shape("v.std_bias").is_some(),
+            // A file holds the blocks of the pass.
+            ends_early: false,
         })
     }
 }

@@ -327,15 +327,44 @@ fn zamba2_shares_its_transformers() {
     for (key, value) in [
         ("num_mem_blocks", json!(5)),
         ("num_mem_blocks", json!(0)),
+        ("num_mem_blocks", json!(-1)),
+        ("num_mem_blocks", json!([2, 2])),
+        ("adapter_rank", json!(0)),
+        ("adapter_rank", json!(-8)),
+        ("adapter_rank", json!("8")),
+        ("adapter_rank", json!(1_u64 << 40)),
+        ("use_shared_attention_adapter", json!("true")),
         ("layers_block_type", json!(["m", "g", "g", "g", "g"])),
         ("layers_block_type", json!(["mamba", "hybrid"])),
         ("add_bias_linear", json!(true)),
+        ("add_bias_linear", json!("false")),
     ] {
         let stated = std::mem::replace(&mut config[key], value);
         let error = read(&hugging_face(config.clone(), Vec::new())).unwrap_err();
         assert!(error.to_string().contains(key), "{error}");
         config[key] = stated;
     }
+    let kinds = std::mem::replace(&mut config["layers_block_type"], json!(["mamba"]));
+    let error = read(&hugging_face(config.clone(), Vec::new())).unwrap_err();
+    assert!(error.to_string().contains("1 kind for 5 blocks"), "{error}");
+    config["layers_block_type"] = kinds;
+
+    // Stacks of adapters are not experts, which vLLM loads without zero points only.
+    let zeros = Scheme::get("int4_asym").unwrap();
+    assert!(orinplan::scheme::symmetric_only(&model, zeros).is_none());
+
+    // The class has one transformer and adapters of rank 128, where a file does not state them.
+    for key in ["num_mem_blocks", "adapter_rank"] {
+        config.as_object_mut().unwrap().remove(key);
+    }
+    let model = read(&hugging_face(config, Vec::new())).unwrap();
+    assert_eq!(shape(&model, "blk.1.ffn_adapter_a.weight"), [4, 128, 64]);
+    assert!(
+        model
+            .tensors
+            .iter()
+            .all(|t| t.name != "blk.2.ffn_adapter_a.weight")
+    );
 }
 
 #[test]

@@ -31,8 +31,8 @@ pub(super) static GEMMA3: Family = Family {
 
 /// Defaults are those of Transformers' `SiglipVisionConfig`.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let image = config.count(&["image_size"], 224)?;
-    let patch = config.count(&["patch_size"], 16)?;
+    let image = config.side(&["image_size"], 224)?;
+    let patch = config.side(&["patch_size"], 16)?;
     let side = image / patch;
     let tokens = config.processor.get("image_seq_length");
     let tokens = tokens.and_then(|tokens| tokens.as_u64()).unwrap_or(256);

@@ -4,7 +4,7 @@
 use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use super::gemma4_audio;
 use crate::gguf::Value;
 
@@ -41,6 +41,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     let head = config.count(&["head_dim"], 64)?;
     if heads.saturating_mul(head) != width {
         return Err(ProjectorError::Value {
+            part: Part::Vision,
             key: "head_dim",
             problem: "is not the width divided by the heads, and llama.cpp knows no other",
         });
@@ -50,7 +51,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         inner: config.count(&["intermediate_size"], 3072)?,
         heads,
         blocks: config.count(&["num_hidden_layers"], 16)?,
-        patch: config.count(&["patch_size"], 16)?,
+        patch: config.side(&["patch_size"], 16)?,
         // The encoder takes images of any size; llama.cpp's converter states this one.
         image: 224,
         merge: merge(config)?,
@@ -67,6 +68,7 @@ pub(super) fn merge(config: &ProjectorConfig<'_>) -> Result<u64, ProjectorError>
     match config.count(&["pooling_kernel_size"], MERGE)? {
         MERGE => Ok(MERGE),
         _ => Err(ProjectorError::Value {
+            part: Part::Vision,
             key: "pooling_kernel_size",
             problem: "is not 3, and llama.cpp knows no other",
         }),

@@ -4,7 +4,7 @@
 use super::super::audio::Audio;
 use super::super::family::{AudioFamily, AudioPass};
 use super::super::rows::{Kept, ProjectorRow, Taken};
-use super::super::{ProjectorConfig, ProjectorError};
+use super::super::{Part, ProjectorConfig, ProjectorError};
 
 pub(super) static CONFORMER: AudioFamily = AudioFamily {
     name: "gemma4a",
@@ -48,6 +48,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Audio, ProjectorError> {
         bins,
         stated_bins: bins,
         planes: planes.ok_or(ProjectorError::Value {
+            part: Part::Audio,
             key: "subsampling_conv_channels",
             problem: "is no list of two numbers",
         })?,

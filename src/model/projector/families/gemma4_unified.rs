@@ -31,7 +31,7 @@ pub(super) static UNIFIED: Family = Family {
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     Ok(Vision {
         width: config.count(&["mm_embed_dim"], 3840)?,
-        patch: config.count(&["patch_size"], 16)?,
+        patch: config.side(&["patch_size"], 16)?,
         // As with the other models of the family.
         image: 224,
         merge: gemma4::merge(config)?,

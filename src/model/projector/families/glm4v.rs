@@ -4,7 +4,7 @@
 use super::super::family::{Encoder, Family, Form, Head, Patches, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use super::qwen_vl::frames;
 use crate::gguf::Value;
 
@@ -37,19 +37,18 @@ pub(super) static GLM4V: Family = Family {
 /// Defaults are those of Transformers' `Glm4vVisionConfig`. The feed-forwards of blocks are as wide as the text model, and
 /// that of the projection as `intermediate_size`.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     if config.count(&["spatial_merge_size"], MERGE)? != MERGE {
-        return wrong(
+        return Part::Vision.wrong(
             "spatial_merge_size",
             "is not 2, and llama.cpp knows no other",
         );
     }
     if !["silu", "gelu"].contains(&act(config)) {
-        return wrong("hidden_act", "is no activation that llama.cpp has here");
+        return Part::Vision.wrong("hidden_act", "is no activation that llama.cpp has here");
     }
     let text = config.count(&["out_hidden_size"], 4096)?;
-    let patch = config.count(&["patch_size"], 14)?;
-    let image = config.count(&["image_size"], 336)?;
+    let patch = config.side(&["patch_size"], 14)?;
+    let image = config.side(&["image_size"], 336)?;
     let side = image / patch;
     let biased = config.vision.get("attention_bias");
     Ok(Vision {

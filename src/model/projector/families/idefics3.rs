@@ -28,8 +28,8 @@ pub(super) static IDEFICS3: Family = Family {
 
 /// Defaults are those of Transformers' `Idefics3VisionConfig` and `SmolVLMVisionConfig`.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let image = config.count(&["image_size"], 224)?;
-    let patch = config.count(&["patch_size"], 32)?;
+    let image = config.side(&["image_size"], 224)?;
+    let patch = config.side(&["patch_size"], 32)?;
     let side = image / patch;
     let size = config.processor.get("size");
     let longest = size.and_then(|size| size.get("longest_edge")?.as_u64());

@@ -4,7 +4,7 @@
 use super::super::family::{Encoder, Family, Form, Head, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use crate::gguf::Value;
 
 pub(super) static INTERNVL: Family = Family {
@@ -108,10 +108,9 @@ const CLASS: Written = Written {
 
 fn read(config: &ProjectorConfig<'_>, written: &Written) -> Result<Vision, ProjectorError> {
     let [width, inner, heads, blocks, image] = written.sizes;
-    let image = config.count(&["image_size"], image)?;
-    let patch = config.count(&["patch_size"], 14)?;
+    let image = config.side(&["image_size"], image)?;
+    let patch = config.side(&["patch_size"], 14)?;
     let side = image / patch;
-    let ratio = config.number(config.whole, "downsample_ratio", 0.5);
     let text = config.text_width()?;
     let flag = |(key, or): (&str, bool)| {
         let stated = config.vision.get(key).and_then(|flag| flag.as_bool());
@@ -124,7 +123,7 @@ fn read(config: &ProjectorConfig<'_>, written: &Written) -> Result<Vision, Proje
         blocks: config.count(&["num_hidden_layers"], blocks)?,
         patch,
         image,
-        merge: if ratio > 0.0 { (1.0 / ratio) as u64 } else { 0 },
+        merge: config.shuffled(Part::Whole, "downsample_ratio")?,
         text,
         positions: side * side + 1,
         tiles: (
@@ -142,30 +141,29 @@ fn read(config: &ProjectorConfig<'_>, written: &Written) -> Result<Vision, Proje
 
 /// What llama.cpp computes otherwise, and its converter does not look at (`tools/mtmd/models/internvl.cpp`).
 fn check(config: &ProjectorConfig<'_>, vision: &Vision) -> Result<(), ProjectorError> {
-    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     let text = |of: &serde_json::Value, key: &str| {
         let value = of.get(key).and_then(|value| value.as_str());
         value.map(str::to_owned)
     };
     let act = text(config.vision, "hidden_act");
     if act.is_some_and(|act| act != "gelu" && act != "silu") {
-        return wrong("hidden_act", "is no activation that llama.cpp has here");
+        return Part::Vision.wrong("hidden_act", "is no activation that llama.cpp has here");
     }
     for key in ["select_layer", "vision_feature_layer"] {
-        let layer = config.whole.get(key).and_then(|n| n.as_i64());
-        if layer.is_some_and(|layer| layer != -1) {
-            return wrong(key, "is not -1, the last block, which llama.cpp takes");
+        let layer = config.whole.get(key).filter(|layer| !layer.is_null());
+        if layer.is_some_and(|layer| layer.as_i64() != Some(-1)) {
+            return Part::Whole.wrong(key, "is not -1, the last block, which llama.cpp takes");
         }
     }
     if text(config.whole, "ps_version").as_deref() == Some("v1") {
-        return wrong(
+        return Part::Whole.wrong(
             "ps_version",
             "is v1, another order of merged patches than llama.cpp's",
         );
     }
     let norm = text(config.vision, "norm_type");
     if norm.is_some_and(|norm| (norm == "rms_norm") != is_largest(vision)) {
-        return wrong(
+        return Part::Vision.wrong(
             "norm_type",
             "is another norm than llama.cpp computes in an encoder of this size",
         );

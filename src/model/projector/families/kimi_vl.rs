@@ -4,7 +4,7 @@
 use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use crate::gguf::Value;
 
 /// Patches of a token's side, and the only number that llama.cpp's converter states.
@@ -35,20 +35,19 @@ pub(super) static KIMI_VL: Family = Family {
 
 /// Defaults are those of `MoonViTConfig` (`configuration_kimi_vl.py` beside the published models).
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
-    if config.count(&["merge_kernel_size"], MERGE)? != MERGE {
-        return wrong(
+    if config.side(&["merge_kernel_size"], MERGE)? != MERGE {
+        return Part::Vision.wrong(
             "merge_kernel_size",
             "is not 2, and llama.cpp knows no other",
         );
     }
     for key in ["init_pos_emb_height", "init_pos_emb_width"] {
         if config.count(&[key], SIDE)? != SIDE {
-            return wrong(key, "is not 64, and llama.cpp's converter knows no other");
+            return Part::Vision.wrong(key, "is not 64, and llama.cpp's converter knows no other");
         }
     }
     let width = config.count(&["hidden_size"], 1152)?;
-    let patch = config.count(&["patch_size"], 14)?;
+    let patch = config.side(&["patch_size"], 14)?;
     Ok(Vision {
         width,
         inner: config.count(&["intermediate_size"], 4304)?,

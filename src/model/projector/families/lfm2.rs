@@ -4,7 +4,7 @@
 use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use super::siglip;
 use crate::gguf::Value;
 
@@ -33,21 +33,20 @@ const IMAGE: u64 = 256;
 
 /// Defaults are those of Transformers' `Lfm2VlConfig` and `Siglip2VisionConfig`.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     let stated = |key: &str| config.whole.get(key);
     if stated("projector_bias").and_then(|flag| flag.as_bool()) == Some(false) {
-        return wrong("projector_bias", "is false, and llama.cpp needs the biases");
+        return Part::Whole.wrong("projector_bias", "is false, and llama.cpp needs the biases");
     }
-    let patch = config.count(&["patch_size"], 16)?;
+    let patch = config.side(&["patch_size"], 16)?;
     let blocks = config.count(&["num_hidden_layers"], 12)?;
-    let layer = stated("vision_feature_layer").and_then(|n| n.as_i64());
+    let layer = stated("vision_feature_layer").filter(|layer| !layer.is_null());
     // Counted from the end: -1 is the last block.
-    let kept = match layer.unwrap_or(-1) {
-        behind if behind < 0 => blocks.checked_sub(behind.unsigned_abs() - 1),
+    let kept = match layer.map_or(Some(-1), |layer| layer.as_i64()) {
+        Some(behind) if behind < 0 => blocks.checked_sub(behind.unsigned_abs() - 1),
         _ => None,
     };
     let Some(kept) = kept.filter(|kept| *kept > 0) else {
-        return wrong("vision_feature_layer", "is no block counted from the last");
+        return Part::Whole.wrong("vision_feature_layer", "is no block counted from the last");
     };
     let normed = stated("projector_use_layernorm").and_then(|flag| flag.as_bool());
     Ok(Vision {
@@ -63,6 +62,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         projection: config.whole_count(&["projector_hidden_size"], 2560)?,
         projection_norm: normed.unwrap_or(true),
         feature_blocks: (kept < blocks).then_some(kept).into_iter().collect(),
+        ends_early: kept < blocks,
         ..Vision::default()
     })
 }

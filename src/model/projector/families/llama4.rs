@@ -7,7 +7,7 @@
 use super::super::family::{Encoder, Family, Form, Head, Patches, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use crate::gguf::Value;
 
 pub(super) static LLAMA4: Family = Family {
@@ -48,21 +48,19 @@ fn sizes(vision: &Vision) -> impl Iterator<Item = (u64, u64)> {
 
 /// Defaults are those of Transformers' `Llama4VisionConfig`.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     let act = config.vision.get("hidden_act").and_then(|act| act.as_str());
     if act.is_some_and(|act| act != "gelu") {
-        return wrong("hidden_act", "is not gelu, and llama.cpp computes no other");
+        return Part::Vision.wrong("hidden_act", "is not gelu, and llama.cpp computes no other");
     }
     let projection = config.count(&["projector_output_dim"], 4096)?;
     for (key, or) in [("projector_input_dim", 4096), ("vision_output_dim", 7680)] {
         if config.count(&[key], or)? != projection {
-            return wrong(key, "is not `projector_output_dim`");
+            return Part::Vision.wrong(key, "is not `projector_output_dim`");
         }
     }
-    let image = config.count(&["image_size"], 448)?;
-    let patch = config.count(&["patch_size"], 14)?;
+    let image = config.side(&["image_size"], 448)?;
+    let patch = config.side(&["patch_size"], 14)?;
     let side = image / patch;
-    let ratio = config.number(config.vision, "pixel_shuffle_ratio", 0.5);
     Ok(Vision {
         width: config.count(&["hidden_size"], 768)?,
         inner: config.count(&["intermediate_size"], 5632)?,
@@ -70,7 +68,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         blocks: config.count(&["num_hidden_layers"], 34)?,
         patch,
         image,
-        merge: if ratio > 0.0 { (1.0 / ratio) as u64 } else { 0 },
+        merge: config.shuffled(Part::Vision, "pixel_shuffle_ratio")?,
         text: config.text_width()?,
         positions: side * side + 1,
         projection,

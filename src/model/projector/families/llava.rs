@@ -6,7 +6,7 @@ use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
 use super::super::images::{EncodedImage, ImageSize};
 use super::super::rows::{Kept, ProjectorRow};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use super::resampler::scripted_block;
 use crate::gguf::Value;
 
@@ -90,7 +90,6 @@ fn act<'a>(config: &ProjectorConfig<'a>) -> &'a str {
 
 /// Encoders of another kind under the same `model_type` (Pixtral) are not this one.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     let Some(tower) = tower(config) else {
         let kind = config
             .vision
@@ -102,19 +101,19 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         });
     };
     if ![QUICK, "gelu", "gelu_pytorch_tanh"].contains(&act(config)) {
-        return wrong("hidden_act", "is no activation that llama.cpp has here");
+        return Part::Vision.wrong("hidden_act", "is no activation that llama.cpp has here");
     }
     let stated = |key: &str| config.whole.get(key).filter(|value| !value.is_null());
     // Only a class token is left out, and all that is not one is kept.
     let strategy = stated("vision_feature_select_strategy").and_then(|name| name.as_str());
     if strategy.is_some_and(|name| (name == "default") != tower.has_class_token) {
-        return wrong(
+        return Part::Whole.wrong(
             "vision_feature_select_strategy",
             "takes other patches than llama.cpp does",
         );
     }
     if stated("multimodal_projector_bias").and_then(|flag| flag.as_bool()) == Some(false) {
-        return wrong(
+        return Part::Whole.wrong(
             "multimodal_projector_bias",
             "is false, which llama.cpp does not load",
         );
@@ -146,16 +145,16 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         .copied()
         .filter(|layer| (1..=blocks).contains(layer))
     else {
-        return wrong("vision_feature_layer", "is no block of the encoder");
+        return Part::Whole.wrong("vision_feature_layer", "is no block of the encoder");
     };
     if !layers.is_sorted_by(|one, next| one < next) {
-        return wrong(
+        return Part::Whole.wrong(
             "vision_feature_layer",
             "has blocks in another order than that of the encoder, in which llama.cpp takes them",
         );
     }
-    let image = config.count(&["image_size"], 224)?;
-    let patch = config.count(&["patch_size"], tower.patch)?;
+    let image = config.side(&["image_size"], 224)?;
+    let patch = config.side(&["patch_size"], tower.patch)?;
     let side = image / patch;
     let text = config.text_width().or_else(|missing| {
         // LlamaConfig's own width, which a configuration that is a difference to it leaves out.
@@ -168,6 +167,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
             Some(_) => Err(missing),
         }
     })?;
+    let ends_early = layer < blocks;
     let points = stated("image_grid_pinpoints").and_then(|list| list.as_array());
     // As llama.cpp reads them, whatever comes first.
     let pair = |point: &serde_json::Value| {
@@ -180,6 +180,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         heads: config.count(&["num_attention_heads"], 12)?,
         blocks: layer,
         feature_blocks: layers,
+        ends_early,
         patch,
         image,
         merge: 1,

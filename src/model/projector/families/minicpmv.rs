@@ -5,7 +5,7 @@
 use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use super::siglip;
 use crate::gguf::Value;
 
@@ -34,11 +34,12 @@ pub(super) const GRID: u64 = 70;
 
 /// Pixels of a side of a patch, of which the table of positions has [`GRID`] in a side.
 pub(super) fn patch(config: &ProjectorConfig<'_>) -> Result<u64, ProjectorError> {
-    let patch = config.count(&["patch_size"], 14)?;
-    if config.count(&["image_size"], 980)? / patch == GRID {
+    let patch = config.side(&["patch_size"], 14)?;
+    if config.side(&["image_size"], 980)? / patch == GRID {
         return Ok(patch);
     }
     Err(ProjectorError::Value {
+        part: Part::Vision,
         key: "image_size",
         problem: "is not 70 patches, and llama.cpp knows no other table of positions",
     })
@@ -47,7 +48,6 @@ pub(super) fn patch(config: &ProjectorConfig<'_>) -> Result<u64, ProjectorError>
 /// Defaults are those of Transformers' `MiniCPMV4_6VisionConfig`, except for the sizes: those are the only ones that
 /// llama.cpp knows.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     let mode = config
         .processor
         .get("downsample_mode")
@@ -55,7 +55,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     let has_merger = match mode.unwrap_or("16x") {
         "16x" => true,
         "4x" => false,
-        _ => return wrong("downsample_mode", "is neither 4x nor 16x"),
+        _ => return Part::Processor.wrong("downsample_mode", "is neither 4x nor 16x"),
     };
     for (key, part) in [
         ("merger_times", config.whole),
@@ -63,7 +63,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     ] {
         let usual = [1.into(), false.into(), serde_json::Value::Null];
         if part.get(key).is_some_and(|value| !usual.contains(value)) {
-            return wrong(
+            return Part::Whole.wrong(
                 "merger_times",
                 "or `drop_vision_last_layer` is another than llama.cpp has",
             );
@@ -73,10 +73,10 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     let block = stated(config.whole).or(stated(config.vision)).unwrap_or(6);
     let blocks = config.count(&["num_hidden_layers"], 12)?;
     if block >= blocks {
-        return wrong("insert_layer_id", "names a block that does not exist");
+        return Part::Whole.wrong("insert_layer_id", "names a block that does not exist");
     }
     let patch = patch(config)?;
-    let whole = config.count(&["image_size"], 980)?;
+    let whole = config.side(&["image_size"], 980)?;
     // The size of a slice, not that of the table of positions.
     let slice = config
         .processor

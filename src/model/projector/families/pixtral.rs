@@ -7,7 +7,7 @@
 use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use crate::gguf::Value;
 
 pub(super) static PIXTRAL: Family = Family {
@@ -38,12 +38,11 @@ const BASE: f64 = 10_000.0;
 
 /// Defaults are those of Transformers' `PixtralVisionConfig` and `Mistral3Config`.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     let width = config.count(&["hidden_size"], 1024)?;
     let heads = config.count(&["num_attention_heads"], 16)?;
     let head = width.checked_div(heads).unwrap_or(0);
     if config.count(&["head_dim"], head)?.checked_mul(heads) != Some(width) {
-        return wrong(
+        return Part::Vision.wrong(
             "head_dim",
             "is not the width divided by the heads, and llama.cpp knows no other",
         );
@@ -55,22 +54,22 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         .and_then(|base| base.as_f64())
         .is_some_and(|base| base != BASE)
     {
-        return wrong("rope_theta", "is not 10000, and llama.cpp knows no other");
+        return Part::Vision.wrong("rope_theta", "is not 10000, and llama.cpp knows no other");
     }
     if !["silu", "gelu"].contains(&act(config)) {
-        return wrong("hidden_act", "is no activation that llama.cpp has here");
+        return Part::Vision.wrong("hidden_act", "is no activation that llama.cpp has here");
     }
     let whole = |key: &str| config.whole.get(key).filter(|value| !value.is_null());
-    let layer = whole("vision_feature_layer").and_then(|layer| layer.as_i64());
-    if layer.is_some_and(|layer| layer != -1) {
-        return wrong(
+    let layer = whole("vision_feature_layer");
+    if layer.is_some_and(|layer| layer.as_i64() != Some(-1)) {
+        return Part::Whole.wrong(
             "vision_feature_layer",
             "is not -1, the last block, which llama.cpp takes",
         );
     }
     let projected = whole("projector_hidden_act").and_then(|act| act.as_str());
     if projected.is_some_and(|act| act != "gelu") {
-        return wrong(
+        return Part::Whole.wrong(
             "projector_hidden_act",
             "is not gelu, and llama.cpp computes no other",
         );
@@ -82,8 +81,8 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         inner: config.count(&["intermediate_size"], 4096)?,
         heads,
         blocks: config.count(&["num_hidden_layers"], 24)?,
-        patch: config.count(&["patch_size"], 16)?,
-        image: config.count(&["image_size"], 1024)?,
+        patch: config.side(&["patch_size"], 16)?,
+        image: config.side(&["image_size"], 1024)?,
         merge: config.whole_count(&["spatial_merge_size"], 2)?,
         text,
         projection: text,

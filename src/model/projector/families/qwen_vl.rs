@@ -6,7 +6,7 @@ use super::super::family::{Encoder, Family, Form, Patches, Positions, Reserved};
 use super::super::images::{EncodedImage, ImageSize};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use super::qwen_omni;
 use crate::gguf::Value;
 
@@ -90,8 +90,8 @@ fn read_2(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         inner: width * config.count(&["mlp_ratio"], 4)?,
         heads: config.count(&["num_heads"], 16)?,
         blocks: config.count(&["depth"], 32)?,
-        patch: config.count(&["patch_size"], 14)?,
-        image: config.count(&["image_size"], 560)?,
+        patch: config.side(&["patch_size"], 14)?,
+        image: config.side(&["image_size"], 560)?,
         merge: config.count(&["spatial_merge_size"], 2)?,
         text,
         ..Vision::default()
@@ -108,6 +108,7 @@ fn read_2_5(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         .all(|(block, n)| block + 1 == every * n);
     if !regular {
         return Err(ProjectorError::Value {
+            part: Part::Vision,
             key: "fullatt_block_indexes",
             problem: "is no regular pattern, and llama.cpp knows no other",
         });
@@ -117,8 +118,8 @@ fn read_2_5(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         inner: config.count(&["intermediate_size"], 3420)?,
         heads: config.count(&["num_heads"], 16)?,
         blocks: config.count(&["depth"], 32)?,
-        patch: config.count(&["patch_size"], 14)?,
-        image: config.count(&["image_size"], 560)?,
+        patch: config.side(&["patch_size"], 14)?,
+        image: config.side(&["image_size"], 560)?,
         merge: config.count(&["spatial_merge_size"], 2)?,
         text: config.count(&["out_hidden_size"], 3584)?,
         window_every: every,
@@ -128,7 +129,7 @@ fn read_2_5(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
 
 /// Defaults are those of `Qwen3VLVisionConfig`.
 fn read_3(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let patch = config.count(&["patch_size"], 16)?;
+    let patch = config.side(&["patch_size"], 16)?;
     let positions = config.count(&["num_position_embeddings"], 2304)?;
     Ok(Vision {
         width: config.count(&["hidden_size"], 1152)?,

@@ -4,7 +4,7 @@
 use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
-use super::super::{ProjectorConfig, ProjectorError, images};
+use super::super::{Part, ProjectorConfig, ProjectorError, images};
 use super::minicpmv::{GRID, patch};
 use crate::gguf::Value;
 
@@ -49,9 +49,8 @@ fn version(config: &ProjectorConfig<'_>) -> Option<i32> {
 
 /// Defaults are the script's.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
-    let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     if version(config).is_none() {
-        return wrong(
+        return Part::Whole.wrong(
             "version",
             "is none of 2.6, 4.0 and 4.5, the models that are known here",
         );
@@ -61,7 +60,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         .get("drop_vision_last_layer")
         .and_then(|flag| flag.as_bool());
     if dropped == Some(true) {
-        return wrong(
+        return Part::Whole.wrong(
             "drop_vision_last_layer",
             "is true, and llama.cpp runs every block",
         );
@@ -69,7 +68,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     let patch = patch(config)?;
     let text = config.whole_count(&["hidden_size"], 0)?;
     if !text.is_multiple_of(HEAD) {
-        return wrong(
+        return Part::Whole.wrong(
             "hidden_size",
             "is no multiple of 128, the width of the resampler's heads",
         );
@@ -80,7 +79,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         heads: config.count(&["num_attention_heads"], 16)?,
         blocks: config.count(&["num_hidden_layers"], 27)?,
         patch,
-        image: config.whole_count(&["image_size"], 448)?,
+        image: config.whole_side(&["image_size"], 448)?,
         merge: 1,
         text,
         positions: GRID * GRID,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::json;
 
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, ServedAlone, served_alone};
 use crate::quantize::encoder::{EncodedPart, Encoder};
 use crate::quantize::error::QuantizeError;
 use crate::quantize::planned::SHARD_BYTES;
@@ -152,6 +152,18 @@ impl Prediction {
 
     /// Checks that the layout can be written.
     pub(super) fn check(&self, model: &ModelSpec, scheme: &Scheme) -> Result<(), QuantizeError> {
+        let unread = match served_alone(model) {
+            Some(ServedAlone::AsGguf) => Some("only a GGUF of it is loaded: `--scheme q4_k_m`"),
+            Some(ServedAlone::Elsewhere(why)) => Some(why),
+            Some(ServedAlone::By(_)) | None => None,
+        };
+        if let Some(why) = unread {
+            return Err(QuantizeError::NotServed {
+                name: model.name.clone(),
+                scheme: scheme.id,
+                why,
+            });
+        }
         let mut names = HashSet::new();
         let all = self.shards.iter().flat_map(|shard| &shard.names);
         if let Some(name) = all.into_iter().find(|name| !names.insert(name.as_str())) {

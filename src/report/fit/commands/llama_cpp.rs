@@ -51,7 +51,11 @@ pub(super) fn server_with(report: &Report<'_>, plan: &Plan, placement: &str) -> 
             unmapped(report),
             cache_types(report),
         ];
-        return vec![line("Serve vectors with llama.cpp", words)];
+        let heading = match retrieval.pooling {
+            Some(Pooling::Rank) => "Serve scores with llama.cpp",
+            _ => "Serve vectors with llama.cpp",
+        };
+        return vec![line(heading, words)];
     }
     let words = [
         Some(format!("llama-server -m {}", shell_path(&file))),
