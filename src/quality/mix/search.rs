@@ -159,7 +159,7 @@ pub fn measure(
     })
 }
 
-/// Measures what the types of [`CODEBOOKS`] cost too. `tensors` are those of the search that measured.
+/// Measures what types with codebooks cost too. `tensors` are those of the search that measured.
 ///
 /// # Errors
 /// [`QualityError`]: weights cannot be read, or `cancel` became true.
