@@ -97,27 +97,31 @@ pub(super) fn runs() -> Runs {
 
 /// Adds a run to those on record. Returns the path of their file, whether the run was added, and all runs.
 pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added, Runs)> {
-    let (directory, _lock) = locked()?;
-    let path = directory.join(RUNS);
-    let (mut runs, left_out) = planner::runs(&directory)?;
-    left_out.iter().for_each(|line| warn(line));
-    let added = runs.add(run);
-    if added == Added::Kept {
-        write_file(&path, &runs.text())?;
-    }
-    Ok((path, added, runs))
+    on_record(|runs| runs.add(run), |added| *added == Added::Kept)
 }
 
 /// Adds the runs of a calibration to those on record. Returns the path of their file, what was done with each, and all runs.
 /// The file stays as it is where none was added.
 pub(super) fn keep_calibrated_runs(run: Vec<Run>) -> anyhow::Result<(PathBuf, Vec<Added>, Runs)> {
+    let models = SyntheticModel::all().map(|model| model.name());
+    on_record(
+        |runs| runs.calibrate(run, &models),
+        |added| added.contains(&Added::Kept),
+    )
+}
+
+/// Does something with the runs on record. Returns the path of their file, which is written where something was added, what
+/// `add` returned, and all runs.
+fn on_record<T>(
+    add: impl FnOnce(&mut Runs) -> T,
+    is_kept: impl FnOnce(&T) -> bool,
+) -> anyhow::Result<(PathBuf, T, Runs)> {
     let (directory, _lock) = locked()?;
     let path = directory.join(RUNS);
     let (mut runs, left_out) = planner::runs(&directory)?;
     left_out.iter().for_each(|line| warn(line));
-    let models = SyntheticModel::all().map(|model| model.name());
-    let added = runs.calibrate(run, &models);
-    if added.contains(&Added::Kept) {
+    let added = add(&mut runs);
+    if is_kept(&added) {
         write_file(&path, &runs.text())?;
     }
     Ok((path, added, runs))

@@ -379,7 +379,7 @@ impl Model {
 
 /// The most likely token; of equal ones the first, as llama.cpp and Transformers pick it.
 pub fn greedy(logits: &[f32]) -> u32 {
-    let best = host::ops::largest(logits, f32::NEG_INFINITY);
+    let best = host::largest(logits, f32::NEG_INFINITY);
     let place = logits.iter().position(|&logit| logit == best);
     place.unwrap_or(0) as u32
 }

@@ -434,6 +434,7 @@ mod tests {
         assert_eq!(runs.add(disturbed("a", 5.0)), Added::Outweighed);
         assert_eq!(learned(&runs).decode.unwrap().counts(), [2, 2]);
     }
+
     /// Runs of llama-bench say nothing of the memory of llama.cpp, so undisturbed ones take none of its runs away; and each
     /// figure has undisturbed runs of its own.
     #[test]

@@ -89,31 +89,33 @@ fn one(model: &str, text: &Text, folder: Option<&Path>) -> anyhow::Result<()> {
         .iter()
         .map(|tensor| tensor.elements())
         .sum();
-    let mut row =
-        |name: &str, options: &Options<'_>, expected: Option<f64>| -> anyhow::Result<()> {
-            let bytes = session.size(options)?;
-            let of = session.evaluate(name, options, &mut |_| {})?;
-            let (mean, p99, same) = (of.mean(), of.p99(), of.same_top());
-            writeln!(
-                out,
-                "| {name} | {} | {:.2} | {:.4} | {:.4} | {:.3} | {:.1} | {} |",
-                bytes.0,
-                8.0 * bytes.as_f64() / weights as f64,
-                mean.value,
-                mean.standard_error,
-                p99.value,
-                100.0 * same.value,
-                expected.map_or(String::new(), |expected| format!("{expected:.4}")),
-            )?;
-            Ok(out.flush()?)
-        };
+    let mut row = |name: &str,
+                   bytes: Bytes,
+                   options: &Options<'_>,
+                   expected: Option<f64>|
+     -> anyhow::Result<()> {
+        let of = session.evaluate(name, options, &mut |_| {})?;
+        let (mean, p99, same) = (of.mean(), of.p99(), of.same_top());
+        writeln!(
+            out,
+            "| {name} | {} | {:.2} | {:.4} | {:.4} | {:.3} | {:.1} | {} |",
+            bytes.0,
+            8.0 * bytes.as_f64() / weights as f64,
+            mean.value,
+            mean.standard_error,
+            p99.value,
+            100.0 * same.value,
+            expected.map_or(String::new(), |expected| format!("{expected:.4}")),
+        )?;
+        Ok(out.flush()?)
+    };
     for scheme in SCHEMES
         .iter()
         .filter(|scheme| scheme.container == Container::Gguf)
     {
         let options = session.plain(scheme);
         match session.size(&options) {
-            Ok(_) => row(scheme.name, &options, None)?,
+            Ok(bytes) => row(scheme.name, bytes, &options, None)?,
             // Types that no encoder makes.
             Err(error) => eprintln!("{}: {error}", scheme.name),
         }
@@ -132,7 +134,12 @@ fn one(model: &str, text: &Text, folder: Option<&Path>) -> anyhow::Result<()> {
             continue;
         };
         let options = session.options(&mix.types);
-        row(&name, &options, Some(mix.divergence))?;
+        row(
+            &name,
+            session.size(&options)?,
+            &options,
+            Some(mix.divergence),
+        )?;
         if let Some(folder) = folder.filter(|_| name.starts_with("size of")) {
             let job = Job::new(setup.checkpoint, &files, setup.model, &options)?;
             let file = format!("{}-{}.gguf", setup.model.name, name.replace(' ', "-"));

@@ -12,7 +12,7 @@ mod prompt_attention;
 
 use std::ops::Range;
 
-pub(super) use kernels::{CLAMP, SLOPE, add_scaled, dot};
+pub(super) use kernels::{CLAMP, SLOPE, add_scaled, dot, largest};
 pub(super) use parallel::parallel_chunks;
 pub use parallel::threads;
 

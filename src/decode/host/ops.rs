@@ -1,7 +1,7 @@
 //! The operations between matrix products, over rows of `f32`.
 
 use super::super::rope::Angles;
-use super::kernels::{self, CLAMP, exponentials};
+use super::kernels::{self, CLAMP, exponentials, largest};
 use super::parallel::{chunk_size, parallel_chunks};
 use crate::model::{Activation, RopeStyle, Sparse};
 
@@ -142,26 +142,6 @@ pub(super) fn softcap(x: &mut [f32], cap: f32) {
     for x in x {
         *x = cap * (*x / cap).tanh();
     }
-}
-
-/// The largest of `x` and `least`, in lanes: one after the other, each would wait for the comparison before.
-pub(in super::super) fn largest(x: &[f32], least: f32) -> f32 {
-    let larger = |largest: &mut f32, &x: &f32| {
-        if x > *largest {
-            *largest = x;
-        }
-    };
-    let mut lanes = [least; 32];
-    let (parts, rest) = x.as_chunks::<32>();
-    for part in parts {
-        lanes
-            .iter_mut()
-            .zip(part)
-            .for_each(|(lane, x)| larger(lane, x));
-    }
-    let mut out = least;
-    rest.iter().chain(&lanes).for_each(|x| larger(&mut out, x));
-    out
 }
 
 /// `exp(x)` over its sum.

@@ -1,8 +1,8 @@
 //! Softmax attention over a part of the positions, and how parts become a whole: the largest score so far and the sum of
 //! the weights go along (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
 
-use super::kernels::{add_scaled, exponentials};
-use super::ops::{largest, scale};
+use super::kernels::{add_scaled, exponentials, largest};
+use super::ops::scale;
 
 /// What some queries get from some positions.
 #[derive(Default)]

@@ -4,7 +4,7 @@
 
 use super::tensors::{Graph, Id};
 
-/// What heads read from values as long as all of `query`, `key` and `value`, by scores of so many bytes.
+/// What heads read from `value` with the queries of `query`, by scores of so many bytes.
 pub(super) fn attended(
     graph: &mut Graph,
     fused: bool,
@@ -14,13 +14,13 @@ pub(super) fn attended(
 ) -> Id {
     let row = graph.bytes(query);
     if fused {
-        let key = graph.own(row / 2, &[key]);
-        let value = graph.own(row / 2, &[value]);
+        let key = graph.own(graph.bytes(key) / 2, &[key]);
+        let value = graph.own(graph.bytes(value) / 2, &[value]);
         let mut sources = vec![query, key, value];
         sources.extend(mask);
         return graph.own(row, &sources);
     }
-    let value = graph.own(row, &[value]);
+    let value = graph.own(graph.bytes(value), &[value]);
     let scores = graph.own(scores, &[key, query]);
     let mut sources = vec![scores];
     sources.extend(mask);

@@ -76,21 +76,10 @@ impl Pass<'_> {
         let key = graph.in_place(&[places, value]);
         let key = graph.own(every, &[key]);
         let value = graph.own(every, &[value]);
-        let attended = if self.flash_attention {
-            let key = graph.own(every / 2, &[key]);
-            let value = graph.own(every / 2, &[value]);
-            graph.own(asked, &[query, key, value])
-        } else {
-            let value = graph.own(every, &[value]);
-            let scores = f32_bytes(
-                rows.saturating_mul(vision.queries),
-                vision.text / RESAMPLER_HEAD,
-            );
-            let scores = graph.own(scores, &[key, query]);
-            let weights = graph.in_place(&[scores]);
-            let mixed = graph.own(asked, &[value, weights]);
-            graph.own(asked, &[mixed])
-        };
+        let heads = vision.text / RESAMPLER_HEAD;
+        let scores = f32_bytes(rows.saturating_mul(vision.queries), heads);
+        let fused = self.flash_attention;
+        let attended = attended(graph, fused, scores, [query, key, value], None);
         let out = graph.own(asked, &[attended]);
         let normed = graph.own(asked, &[out]);
         graph.own(asked, &[normed])

@@ -197,18 +197,31 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
     activate_lanes(x, activation);
 }
 
-/// The largest magnitude of values, sixteen at a time.
+/// The largest magnitude of values.
 pub(super) fn largest_magnitude(values: &[f32]) -> f32 {
+    largest_of(values, 0.0, f32::abs)
+}
+
+/// The largest of `values` and `least`.
+pub(in super::super::super) fn largest(values: &[f32], least: f32) -> f32 {
+    largest_of(values, least, |x| x)
+}
+
+/// The largest of `least` and what `of` makes of each value, sixteen at a time: one after the other, each would wait for the
+/// comparison before.
+#[inline(always)]
+fn largest_of(values: &[f32], least: f32, of: impl Fn(f32) -> f32) -> f32 {
+    // Unlike `f32::max` one instruction, and no less right: what is not a number is passed over.
+    let larger = |largest: f32, x: f32| if x > largest { x } else { largest };
     let (lines, rest) = values.as_chunks::<16>();
-    let mut lanes = [0.0f32; 16];
+    let mut lanes = [least; 16];
     for line in lines {
         for (lane, x) in lanes.iter_mut().zip(line) {
-            // Unlike `f32::max` one instruction, and no less right: what is not a number is passed over.
-            *lane = if x.abs() > *lane { x.abs() } else { *lane };
+            *lane = larger(*lane, of(*x));
         }
     }
-    let all = lanes.iter().chain(rest);
-    all.fold(0.0f32, |largest, x| largest.max(x.abs()))
+    let all = lanes.into_iter().chain(rest.iter().map(|x| of(*x)));
+    all.fold(least, larger)
 }
 
 /// `out = round(values x factor)`, halves to even; the products are at most 127 large.
