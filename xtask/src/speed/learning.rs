@@ -1,7 +1,7 @@
 //! How far boards, models and runs differ: the widths by which runs on a board refine a profile, from the errors of rows
 //! whose model the fit did not see.
 //!
-//! The rows of one runtime, board and power mode are draws from the model of `orinplan::runtime::posterior`; the widths
+//! The time of whole requests counts with the share of it that is decode. The rows of one runtime, board and power mode are draws from the model of `orinplan::runtime::posterior`; the widths
 //! are those under which all rows are most likely.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use orinplan::runtime::posterior::{Shares, TERMS, weights};
 use orinplan::runtime::profile::{Learning, Speed};
 
 use super::data::Observation;
-use super::fit::{Fitted, Kind, of_row, quantile};
+use super::fit::{self, Fitted, Kind, of_row, quantile};
 use super::write;
 
 /// Fewer rows than this tell no width: those that the profile states remain.
@@ -76,19 +76,25 @@ pub(crate) fn shares(observation: &Observation, speed: &Speed) -> Option<Shares>
 /// Sets the widths of the family's speeds.
 pub(crate) fn fit(fitted: &mut Fitted, observations: &[Observation]) {
     for kind in [Kind::Decode, Kind::Prefill] {
-        let left = fitted.left.iter().filter(|left| left.kind == kind);
-        let rows = left.filter_map(|left| {
+        let rows = fitted.left.iter().filter_map(|left| {
             let observation = observations.get(left.index)?;
             let row = &observation.row;
             let speed = fitted.speeds.get(row.runtime.as_str())?;
-            let shares = match kind {
-                Kind::Decode => Some(shares(observation, speed)?),
-                Kind::Prefill => None,
+            let own = match (kind, left.kind) {
+                (Kind::Decode, Kind::Decode) => weights(Some(shares(observation, speed)?)),
+                (Kind::Decode, Kind::Requests) => {
+                    let steps = fit::decode_share(observation, speed)?;
+                    let mut own = weights(Some(shares(observation, speed)?));
+                    own.iter_mut().skip(1).for_each(|weight| *weight *= steps);
+                    own
+                }
+                (Kind::Prefill, Kind::Prefill) => weights(None),
+                _ => return None,
             };
             Some(Row {
                 place: [&row.runtime, &row.board, &row.power_mode],
                 model: &row.model,
-                weights: weights(shares),
+                weights: own,
                 off: left.left_out,
             })
         });
@@ -100,7 +106,7 @@ pub(crate) fn fit(fitted: &mut Fitted, observations: &[Observation]) {
         for speed in fitted.speeds.values_mut() {
             let learning = match kind {
                 Kind::Decode => &mut speed.learning,
-                Kind::Prefill => &mut speed.prefill.learning,
+                Kind::Prefill | Kind::Requests => &mut speed.prefill.learning,
             };
             learning.common = widths.common;
             (learning.model, learning.run) = (widths.model, widths.run);
