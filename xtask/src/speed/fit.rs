@@ -199,14 +199,24 @@ fn fit_rows(
         prefill: guess(family.prefill),
     });
     let of = |own: Kind| -> Vec<Rated<'_>> {
-        let kept = rows.iter().filter(|(_, kind)| [own, Kind::Requests].contains(kind));
+        let kept = rows
+            .iter()
+            .filter(|(_, kind)| [own, Kind::Requests].contains(kind));
         kept.copied().collect()
     };
     let (decode, prefill) = (of(Kind::Decode), of(Kind::Prefill));
-    let point = |base: &BTreeMap<&'static str, Speed>, parameters, rows: &[Rated<'_>], from: &[f64]| {
-        let rows = rows.to_vec();
-        minimise(&Rows { base, parameters, rows }, from)
-    };
+    let point =
+        |base: &BTreeMap<&'static str, Speed>, parameters, rows: &[Rated<'_>], from: &[f64]| {
+            let rows = rows.to_vec();
+            minimise(
+                &Rows {
+                    base,
+                    parameters,
+                    rows,
+                },
+                from,
+            )
+        };
     let whole = rows.iter().any(|(_, kind)| *kind == Kind::Requests);
     let (mut ends, mut speeds) = (start, base.clone());
     for _ in 0..if whole { TURNS } else { 1 } {
@@ -271,14 +281,15 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
     let base = unspread(family, observations)?;
     let used = usable(&base, observations);
     let of = |kept: &dyn Fn(&Observation) -> bool| -> Vec<Rated<'_>> {
-        let rows = used.iter().map(|(index, kind)| (&observations[*index], *kind));
+        let rows = used
+            .iter()
+            .map(|(index, kind)| (&observations[*index], *kind));
         rows.filter(|(o, _)| kept(o)).collect()
     };
     let all = of(&|_| true);
     let (mut speeds, ends) = fit_rows(family, &base, &all, None);
-    let blind = |kept: &dyn Fn(&Observation) -> bool| {
-        fit_rows(family, &base, &of(kept), Some(&ends)).0
-    };
+    let blind =
+        |kept: &dyn Fn(&Observation) -> bool| fit_rows(family, &base, &of(kept), Some(&ends)).0;
     let names = |name: fn(&Observation) -> &str| -> BTreeSet<&str> {
         all.iter().map(|(row, _)| name(row)).collect()
     };
@@ -445,7 +456,10 @@ fn request_range(observation: &Observation, speed: &Speed) -> Option<(f64, f64)>
         })
     };
     let expected = time(|time| time.expected)?;
-    Some((time(|time| time.low)? / expected, time(|time| time.high)? / expected))
+    Some((
+        time(|time| time.low)? / expected,
+        time(|time| time.high)? / expected,
+    ))
 }
 
 /// The value below which a share of `values` lies, between the two nearest.
