@@ -104,6 +104,17 @@ pub enum Note {
         /// Tokens of the prompt.
         prompt: u64,
     },
+    /// The runtime's prefix cache keeps whole blocks, fewer tokens than were cached.
+    PrefixBlocks {
+        /// Tokens that were read before.
+        cached: u64,
+        /// Those that are not read again.
+        kept: u64,
+        /// Tokens of a block.
+        block: u64,
+        /// The runtime.
+        runtime: String,
+    },
     /// The requested context is longer than the model's own.
     BeyondModelContext {
         /// The model's context in tokens.
@@ -361,6 +372,7 @@ impl Note {
             Note::BeyondModelContext { .. } => "beyond_model_context",
             Note::Towers { .. } => "towers_included",
             Note::EncoderTime => "encoder_time_unknown",
+            Note::PrefixBlocks { .. } => "prefix_blocks",
             Note::EncoderUnseen { .. } => "encoder_memory_unknown",
             Note::TextAlone { .. } => "text_alone",
             Note::AudioUncounted => "audio_memory_unknown",
@@ -438,6 +450,7 @@ impl Note {
             | Note::FormatUnmeasured { .. }
             | Note::OtherKernels { .. }
             | Note::EncoderTime
+            | Note::PrefixBlocks { .. }
             | Note::QualityUnused { .. }
             | Note::CacheLoss { cost: None, .. }
             | Note::Fp8StorageOnly

@@ -70,6 +70,9 @@ impl Note {
                     tokens(*context)
                 )
             }
+            Note::PrefixBlocks { cached, kept, block, runtime } => format!(
+                "{kept} of the {cached} cached tokens count: the prefix cache of {runtime} keeps whole blocks, of {block} tokens for this model"
+            ),
             Note::BeyondModelContext { limit } => {
                 format!("the model was trained for {} of context; its output degrades beyond that", tokens(*limit))
             }

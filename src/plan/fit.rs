@@ -20,7 +20,7 @@ use crate::runtime::RuntimeProfile;
 use crate::scheme::Assignment;
 use crate::units::Bytes;
 
-pub use super::rates::{Published, Speeds};
+pub use super::rates::{Published, RequestEstimate, Speeds};
 pub use super::target::{Target, available, gpu};
 
 /// The plans of one model.

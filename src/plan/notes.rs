@@ -7,6 +7,7 @@ use crate::model::projector::without_file;
 use crate::note::Note;
 use crate::plan::energy::predicted_rails;
 use crate::plan::memory::Ledger;
+use crate::plan::prefix;
 use crate::plan::projector;
 use crate::plan::rates::unmeasured;
 use crate::plan::target::{Target, gpu, measured_cpu};
@@ -57,6 +58,16 @@ pub(super) fn derive_notes(
             workload.type_v
         };
         notes.push(Note::QuantizedCache { dtype });
+    }
+    let (prompt, cached) = (workload.prompt_tokens, workload.cached_tokens);
+    let kept = prefix::kept(model, &runtime.memory, prompt, cached);
+    if let Some(block) = prefix::block(model, &runtime.memory).filter(|_| kept < cached) {
+        notes.push(Note::PrefixBlocks {
+            cached,
+            kept,
+            block,
+            runtime: runtime.name.clone(),
+        });
     }
     let sequence = workload.context / workload.parallel.max(1);
     let room = sequence.saturating_sub(workload.prompt_tokens);

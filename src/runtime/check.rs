@@ -271,6 +271,8 @@ impl RuntimeProfile {
         cited.extend(
             tokenizer.map(|bytes| ("memory.tokenizer_bytes".to_owned(), bytes.source.clone())),
         );
+        let block = memory.prefix_block.iter();
+        cited.extend(block.map(|block| ("memory.prefix_block".to_owned(), block.source.clone())));
         let process = memory.process_bytes.iter();
         cited
             .extend(process.map(|bytes| ("memory.process_bytes".to_owned(), bytes.source.clone())));

@@ -7,7 +7,7 @@ use super::commands::{self, commands};
 use super::formats::{legend, rated, table};
 use super::{
     DOES_NOT_FIT, FITS, Report, TOO_SLOW, View, energy_budget_text, evidence_text, images,
-    prompt_evidence_text, quality, range, speculation, throughput,
+    prompt_evidence_text, quality, range, requests, speculation, throughput,
 };
 use crate::note::{Note, Weight};
 use crate::plan::fit::speeds_by_mode;
@@ -354,6 +354,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let evidence = evidence.filter(|_| !plan.is_some_and(|plan| plan.notes.iter().any(is_told)));
     let budget = report.workload.energy_budget;
     let budget = budget.and_then(|watts| energy_budget_text(&published?.energy, watts));
+    let requests = requests::text(speeds, report.workload);
     let of_lines = report.fit.recommended();
     let of_lines = of_lines.map_or(Vec::new(), |plan| commands::notes(report, plan));
     let of_runtime = runtime.notes.iter();
@@ -362,6 +363,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let speculation = plan.and_then(speculation::evidence);
     let all = budget
         .into_iter()
+        .chain(requests)
         .map(|text| told(Weight::Verdict, text))
         .chain(of_plan)
         .chain(
@@ -373,6 +375,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
             evidence
                 .into_iter()
                 .chain(speculation)
+                .chain(requests::evidence(speeds))
                 .chain(quality)
                 .map(|text| Told {
                     is_evidence: true,
