@@ -124,7 +124,7 @@ fn whole_requests_are_a_prompt_and_the_steps_of_an_answer() {
     .out;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        text.contains("requests of 512 + 256 tokens, 4 at a time, give "),
+        text.contains("4 requests at a time (512 + 256 tokens) give "),
         "{text}"
     );
 

@@ -21,11 +21,19 @@ pub(super) fn text(speeds: Option<&Speeds>, workload: &Workload) -> Option<Strin
     let estimate = estimate(speeds)?;
     let [few, many] =
         [estimate.seconds.high, estimate.seconds.low].map(|time| rate(a_minute(estimate, time)));
+    let who = match estimate.work.sequences {
+        1 => "one request".to_owned(),
+        several => format!("{several} requests"),
+    };
+    let verb = if estimate.work.sequences == 1 {
+        "gives"
+    } else {
+        "give"
+    };
     Some(format!(
-        "requests of {} + {} tokens, {}, give {} answer tokens/s with their prompts in the time; that is {few} to {many} requests a minute",
+        "{who} at a time ({} + {} tokens) {verb} {} answer tokens/s; prompts are in the time, and {few} to {many} requests are served a minute",
         workload.prompt_tokens,
         estimate.work.generated,
-        at_a_time(estimate.work.sequences),
         range(&estimate.output_rate),
     ))
 }
