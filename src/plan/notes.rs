@@ -239,7 +239,7 @@ pub(super) fn risk_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
     })
 }
 
-/// The largest allocation that the driver grants on the board's release or, where that is not known, on current ones;
+/// The largest allocation that a plan counts on under the board's release or, where that is not known, under current ones;
 /// `None` where no limit is known.
 pub(super) fn granted(target: Target<'_>) -> Option<Bytes> {
     let limit = target.device.largest_allocation(target.release)?;
@@ -247,7 +247,7 @@ pub(super) fn granted(target: Target<'_>) -> Option<Bytes> {
     (!is_lifted).then_some(limit.largest.value)
 }
 
-/// The caveat that one allocation is larger than the driver grants: on the board's release or, where that is not known,
+/// The caveat that one allocation is larger than a plan counts on: on the board's release or, where that is not known,
 /// on current releases, else on the older ones that are known to have a limit.
 pub(super) fn allocation_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
     let device = target.device;
@@ -255,6 +255,7 @@ pub(super) fn allocation_note(memory: &Ledger, target: Target<'_>) -> Option<Not
     let note = |limit: &AllocationLimit| Note::Allocation {
         largest,
         limit: limit.largest.value,
+        granted: limit.granted.as_ref().map(|granted| granted.value),
         release: target.release.unwrap_or(limit.from),
         lifted: limit.until,
     };
