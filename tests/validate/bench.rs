@@ -393,7 +393,7 @@ fn a_model_that_the_driver_may_refuse_is_tried() {
         "/profiles/boards/orin-nano-8gb.toml"
     );
     let board = fs::read_to_string(shipped).unwrap();
-    let strict = board.replacen("value = \"5 GiB\"", "value = \"1 MiB\"", 1);
+    let strict = board.replacen("value = \"6166843392 B\"", "value = \"1 MiB\"", 1);
     fs::write(context.path("strict.toml"), strict).unwrap();
     let program = context.program(&rows("CUDA", &[900.0], &[60.0]));
     let [model, board] = ["m.gguf", "strict.toml"].map(|name| context.path(name));

@@ -195,8 +195,8 @@ fn changes(cluster: &Cluster<'_>, asked: Asked<'_>) -> Vec<BoardsAdvice> {
 /// The release that lifts the limits for one allocation of all boards whose release is known.
 fn update(cluster: &Cluster<'_>) -> Option<(f64, PlanChange)> {
     let lifted = |target: &Target<'_>| {
-        let limit = target.device.largest_allocation(Some(target.release?))?;
-        limit.until
+        target.release?;
+        target.allocation_limit()?.until
     };
     let release = cluster.targets.iter().filter_map(lifted).max()?;
     Some((0.0, PlanChange::Update(release)))

@@ -202,9 +202,9 @@ fn allocation_limits_follow_the_release() {
     };
     let largest = |release| limit(release).map(|limit| limit.largest.value);
     assert_eq!(largest(Some("36.4.7")), Some(Bytes(1_500_000_000)));
-    assert_eq!(largest(Some("36.5.0")), Some(Bytes(5 << 30)));
+    assert_eq!(largest(Some("36.5.0")), Some(Bytes(6_166_843_392)));
     assert_eq!(largest(Some("36.4.3")), None);
-    assert_eq!(largest(None), Some(Bytes(5 << 30)));
+    assert_eq!(largest(None), Some(Bytes(6_166_843_392)));
     // Boards under R36.4.7 differ.
     let seen = limit(Some("36.4.7")).unwrap();
     assert_eq!(seen.refused.as_ref().unwrap().value, Bytes(1_100_000_000));

@@ -102,7 +102,7 @@ fn a_super_board_in_maxn_super_runs_uncapped() {
             .profile
             .largest_allocation(None)
             .map(|limit| limit.largest.value),
-        Some(Bytes(5 << 30))
+        Some(Bytes(6_166_843_392))
     );
     assert_eq!(codes(&device), Vec::<&str>::new());
 }
