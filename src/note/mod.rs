@@ -14,6 +14,7 @@ use crate::model::projector::ProjectorError;
 use crate::units::Bytes;
 
 pub use kv::KvProblem;
+pub(crate) use text::most;
 
 /// What a caveat changes for the reader, the most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,14 +55,17 @@ pub enum Note {
     Allocation {
         /// The largest allocation of the plan.
         largest: Bytes,
-        /// The largest that is granted.
+        /// The largest that a plan counts on.
         limit: Bytes,
+        /// The largest that some board was granted, if any above `limit` was.
+        granted: Option<Bytes>,
         /// The L4T release with that limit: that of the board, or the first that is known to have it.
         release: L4tRelease,
         /// The first release without that limit; `None` if none is known.
         lifted: Option<L4tRelease>,
     },
-    /// The driver of this system grants one allocation of this size on some boards, and refused it on others.
+    /// The driver of this system grants one allocation of this size as far as plans count on it, and yet refused some
+    /// board as much.
     AllocationRisk {
         /// The largest allocation of the plan.
         largest: Bytes,

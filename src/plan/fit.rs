@@ -125,6 +125,11 @@ impl Plan {
         self.verdict == Verdict::Fits
     }
 
+    /// Whether nothing but an allocation that the driver may refuse keeps it from fitting: to try it does no harm.
+    pub fn has_room(&self) -> bool {
+        self.headroom() >= 0 && self.memory.kv_problem.is_none()
+    }
+
     /// Why it does not fit although there is enough memory: a type of cache that is not possible, or an allocation that the
     /// driver refuses.
     pub fn refusal(&self) -> Option<&Note> {

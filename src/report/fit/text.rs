@@ -9,7 +9,7 @@ use super::{
     DOES_NOT_FIT, FITS, Report, TOO_SLOW, View, energy_budget_text, evidence_text, images,
     prompt_evidence_text, quality, range, requests, speculation, throughput,
 };
-use crate::note::{Note, Weight};
+use crate::note::{Note, Weight, most};
 use crate::plan::fit::speeds_by_mode;
 use crate::plan::throughput::Throughput;
 use crate::plan::{Plan, Workload};
@@ -262,18 +262,22 @@ pub(in crate::report) fn refusal_text(refusal: &Note) -> String {
         Note::Allocation {
             largest,
             limit,
+            granted,
             release,
             lifted: None,
         } => format!(
-            "one allocation of {largest} is needed, and no driver up to L4T {release} is known to grant more than {limit}"
+            "one allocation of {largest} is needed, and no driver up to L4T {release} is known to grant more than {}",
+            most(*limit, *granted)
         ),
         Note::Allocation {
             largest,
             limit,
+            granted,
             release,
             lifted: Some(_),
         } => format!(
-            "one allocation of {largest} fails on L4T {release}, which grants at most {limit}"
+            "one allocation of {largest} fails on L4T {release}, which grants at most {}",
+            most(*limit, *granted)
         ),
         note => note.text(),
     }
