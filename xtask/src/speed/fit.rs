@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, ensure};
 use orinplan::evidence::{Grade, Measurement};
-use orinplan::plan::speed::{self, Requests, Spread};
+use orinplan::plan::speed;
 use orinplan::runtime::{
     self,
     profile::{Range, Speed},
@@ -14,6 +14,7 @@ use super::conditions;
 use super::data::Observation;
 use super::form::{Family, Parameter, apply};
 use super::minimise::{Problem, minimise};
+use super::requests;
 
 /// A row of grade A is trusted to this share of its rate; one of B to less.
 const SIGMA: [f64; 2] = [0.05, 0.08];
@@ -138,42 +139,10 @@ pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Opt
         }
         Kind::Requests => {
             let tokens = row.requests? * row.generated_tokens?;
-            let time = request_time(observation, &of_row(row, speed), true)?;
+            let time = requests::seconds(observation, &of_row(row, speed))?;
             Some((tokens as f64 / time / row.output_tps?).ln())
         }
     }
-}
-
-/// The expected seconds of the requests of a row, or those of reading their prompts alone.
-fn request_time(observation: &Observation, speed: &Speed, steps: bool) -> Option<f64> {
-    let Observation {
-        row,
-        gpu,
-        layers,
-        operations,
-        prompt,
-        ..
-    } = observation;
-    let first = speed::prefill(operations, *layers, *prompt.as_ref()?, gpu, speed);
-    let first = first.time_to_first_token.expected;
-    in_waves(row, |wave| {
-        let step = speed::step_seconds(operations, *layers, wave.sequences, gpu, speed);
-        wave.seconds(first, if steps { step } else { 0.0 })
-    })
-}
-
-/// Seconds of the requests of `row`, which are served in waves: the last has what is left of them.
-fn in_waves(row: &Measurement, seconds: impl Fn(Requests) -> f64) -> Option<f64> {
-    let (requests, generated) = (row.requests?, row.generated_tokens?);
-    let wave = |sequences| match sequences {
-        0 => 0.0,
-        _ => seconds(Requests {
-            sequences,
-            generated,
-        }),
-    };
-    let whole = requests / row.sequences;
-    Some(whole as f64 * wave(row.sequences) + wave(requests % row.sequences))
 }
 
 /// Where the two fits of a family ended, to start the next from.
@@ -323,7 +292,12 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
     // The children share the spread of the whole family: one kernel, few rows each.
     for kind in [Kind::Decode, Kind::Prefill] {
         let own = left.iter().filter(|row| {
-            row.kind == kind || most_of(row, &observations[row.index], &speeds) == Some(kind)
+            let observation = &observations[row.index];
+            let most = || {
+                let speed = speeds.get(observation.row.runtime.as_str());
+                requests::most(observation, speed?)
+            };
+            row.kind == kind || row.kind == Kind::Requests && most() == Some(kind)
         });
         let errors: Vec<f64> = own.map(|row| row.left_out).collect();
         if errors.len() < FEW {
@@ -354,21 +328,6 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
         }
     }
     Ok(Fitted { speeds, left })
-}
-
-/// What takes most of the time of whole requests; `None` for a row that is not over those.
-fn most_of(
-    left: &Left,
-    observation: &Observation,
-    speeds: &BTreeMap<&'static str, Speed>,
-) -> Option<Kind> {
-    let speed = speeds.get(observation.row.runtime.as_str())?;
-    let share = decode_share(observation, speed).filter(|_| left.kind == Kind::Requests)?;
-    Some(if share > 0.5 {
-        Kind::Decode
-    } else {
-        Kind::Prefill
-    })
 }
 
 /// The factors on the time of a decode step, or on that of a prompt.
@@ -418,7 +377,7 @@ pub(crate) fn is_inside(left: &Left, observation: &Observation, speed: &Speed) -
     let (fast, slow) = match left.kind {
         Kind::Decode => ends(speed::step_range(&observation.operations, speed)),
         Kind::Prefill => ends(&speed.prefill.scale),
-        Kind::Requests => match request_range(observation, speed) {
+        Kind::Requests => match requests::range(observation, speed) {
             Some(range) => range,
             None => return false,
         },
@@ -428,38 +387,6 @@ pub(crate) fn is_inside(left: &Left, observation: &Observation, speed: &Speed) -
 
 fn ends(range: &Range) -> (f64, f64) {
     (range.low, range.high)
-}
-
-/// The share of decode steps in the time of whole requests.
-pub(crate) fn decode_share(observation: &Observation, speed: &Speed) -> Option<f64> {
-    let speed = of_row(&observation.row, speed);
-    let [whole, reading] = [true, false].map(|steps| request_time(observation, &speed, steps));
-    Some(1.0 - reading? / whole?)
-}
-
-/// The factors on the time of whole requests that follow from the ranges of prompts and steps.
-fn request_range(observation: &Observation, speed: &Speed) -> Option<(f64, f64)> {
-    let Observation {
-        row,
-        gpu,
-        layers,
-        operations,
-        prompt,
-        ..
-    } = observation;
-    let speed = of_row(row, speed);
-    let first = speed::prefill(operations, *layers, *prompt.as_ref()?, gpu, &speed);
-    let time = |end: fn(&Spread) -> f64| {
-        in_waves(row, |wave| {
-            let decode = speed::decode(operations, *layers, wave.sequences, gpu, &speed);
-            end(&wave.time(&first.time_to_first_token, &decode.tokens_per_second))
-        })
-    };
-    let expected = time(|time| time.expected)?;
-    Some((
-        time(|time| time.low)? / expected,
-        time(|time| time.high)? / expected,
-    ))
 }
 
 /// The value below which a share of `values` lies, between the two nearest.

@@ -11,7 +11,8 @@ use orinplan::runtime::posterior::{Shares, TERMS, weights};
 use orinplan::runtime::profile::{Learning, Speed};
 
 use super::data::Observation;
-use super::fit::{self, Fitted, Kind, of_row, quantile};
+use super::fit::{Fitted, Kind, of_row, quantile};
+use super::requests;
 use super::write;
 
 /// Fewer rows than this tell no width: those that the profile states remain.
@@ -87,7 +88,7 @@ pub(crate) fn fit(fitted: &mut Fitted, observations: &[Observation]) {
             let own = match (kind, left.kind) {
                 (Kind::Decode, Kind::Decode) => weights(Some(shares(observation, speed)?)),
                 (Kind::Decode, Kind::Requests) => {
-                    let steps = fit::decode_share(observation, speed)?;
+                    let steps = requests::decode_share(observation, speed)?;
                     let mut own = weights(Some(shares(observation, speed)?));
                     own.iter_mut().skip(1).for_each(|weight| *weight *= steps);
                     own

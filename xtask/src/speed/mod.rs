@@ -8,6 +8,7 @@ mod form;
 mod learning;
 mod minimise;
 mod power;
+mod requests;
 mod simulate;
 mod tables;
 mod write;
