@@ -31,6 +31,8 @@ pub struct Batch {
     pub too_slow: Option<f64>,
     /// Tokens a second over all of them, where that is known.
     pub rate: Option<Spread>,
+    /// The same of the answers of whole requests, where those are asked for: the time to read prompts is in it.
+    pub answers: Option<Spread>,
     /// What limits the expected rate.
     pub bound: Option<Bound>,
     /// Operations for each byte that a step moves.
@@ -69,11 +71,21 @@ impl Batch {
             memory: plan.memory.total(),
             fits: plan.fits(),
             rate: decode.map(|decode| decode.tokens_per_second),
+            answers: plan
+                .speeds
+                .as_ref()
+                .and_then(|speeds| Some(speeds.requests.as_ref()?.output_rate)),
             bound: decode.map(|decode| decode.bound),
             intensity: decode.map(|decode| {
                 decode.flops_per_step as f64 / (decode.bytes_per_step as f64).max(1.0)
             }),
         })
+    }
+
+    /// The expected rate that counts: that of answers where whole requests are asked for. 0 where none is known.
+    fn expected(&self) -> f64 {
+        let counts = self.answers.or(self.rate);
+        counts.map_or(0.0, |rate| rate.expected)
     }
 
     /// Whether they may be taken.
@@ -89,7 +101,8 @@ impl Batch {
 }
 
 impl Throughput {
-    /// Chooses among `batches`: the highest expected rate of those that fit within the time between tokens; of those within
+    /// Chooses among `batches`: the highest expected rate of those that fit within the time between tokens, of whole requests
+    /// where those are asked for, else of decoding; of those within
     /// 2 % of it the fewest sequences.
     pub fn of(
         context_each: u64,
@@ -101,15 +114,15 @@ impl Throughput {
             let in_time = |limit: Seconds| batch.between().is_some_and(|time| time.0 <= limit.0);
             batch.is_offered() && max_latency.is_none_or(in_time)
         };
-        let rate = |batch: &Batch| batch.rate.map_or(0.0, |rate| rate.expected);
         let allowed = || {
             batches
                 .iter()
                 .enumerate()
                 .filter(|(_, batch)| is_allowed(batch))
         };
-        let most = allowed().map(|(_, batch)| rate(batch)).fold(0.0, f64::max);
-        let best = allowed().find(|(_, batch)| rate(batch) >= most * 0.98);
+        let most = allowed().map(|(_, batch)| batch.expected());
+        let most = most.fold(0.0, f64::max);
+        let best = allowed().find(|(_, batch)| batch.expected() >= most * 0.98);
         let best = best.map(|(index, _)| index);
         Throughput {
             context_each,
@@ -170,6 +183,7 @@ mod tests {
                 expected: rate,
                 high: rate,
             }),
+            answers: None,
             bound: Some(bound),
             intensity: Some(sequences as f64),
         }
@@ -198,6 +212,22 @@ mod tests {
         let found = Throughput::of(512, None, batches.to_vec(), None);
         assert_eq!(found.leaves_memory(), Some(8));
     }
+
+    /// Where prompts take most of the time, more sequences bring little.
+    #[test]
+    fn the_rate_of_whole_requests_decides_where_there_is_one() {
+        let answering = |sequences, rate: f64, answers: f64| Batch {
+            answers: batch(sequences, answers, true, Bound::Memory).rate,
+            ..batch(sequences, rate, true, Bound::Memory)
+        };
+        let batches = [
+            answering(1, 20.0, 10.0),
+            answering(4, 60.0, 14.0),
+            answering(8, 100.0, 14.2),
+        ];
+        assert_eq!(best(None, &batches), Some(4));
+    }
+
     #[test]
     fn a_batch_that_is_too_slow_is_not_the_best() {
         let slow = |sequences, rate| Batch {

@@ -38,7 +38,7 @@ pub(in crate::cli) struct FitArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_latency)]
     pub max_latency: Option<Seconds>,
     /// Tokens of each answer: also predict whole requests, each a prompt and such an answer, with as many at a time as
-    /// --parallel says, as benchmarks of servers count them
+    /// --parallel says, as benchmarks of servers count them; `auto` chooses by their rate
     #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "draft", value_parser = tokens(1..=1 << 20))]
     pub generate: Option<u64>,
     /// Power limit in watts while decoding, such as 10W; the report names the fastest power mode within it

@@ -76,6 +76,7 @@ pub fn document(found: &Throughput) -> Value {
             "too_slow": batch.too_slow.is_some(),
             "total_bytes": batch.memory,
             "tokens_per_second": batch.rate.as_ref().map(spread),
+            "answer_tokens_per_second": batch.answers.as_ref().map(spread),
             "seconds_between_tokens": batch.between().map(|time| time.0),
             "bound": batch.bound.map(bound),
             "operational_intensity": batch.intensity,
@@ -92,8 +93,12 @@ pub(super) fn head(found: &Throughput) -> String {
     match found.taken() {
         Some(batch) => {
             let sequences = counted(batch.sequences, "sequence", "sequences");
-            let total = batch.rate.map_or(String::new(), |total| {
-                format!(": {} tokens/s together", rate(total.expected))
+            let (total, what) = match batch.answers {
+                Some(answers) => (Some(answers), "answer tokens/s"),
+                None => (batch.rate, "tokens/s"),
+            };
+            let total = total.map_or(String::new(), |total| {
+                format!(": {} {what} together", rate(total.expected))
             });
             format!(
                 "--parallel {}{total}; {sequences} of {each} tokens of context each{within}",
@@ -143,6 +148,7 @@ pub(super) fn table(found: &Throughput, shown: Range<usize>) -> Table {
         ("format", Align::Left),
         ("memory", Align::Right),
         ("tokens/s", Align::Right),
+        ("answers", Align::Right),
         ("each", Align::Right),
         ("between tokens", Align::Right),
         ("limit", Align::Left),
@@ -169,6 +175,7 @@ pub(super) fn table(found: &Throughput, shown: Range<usize>) -> Table {
             batch.scheme.to_uppercase(),
             batch.memory.to_string(),
             batch.rate.as_ref().map_or_else(dash, range),
+            batch.answers.as_ref().map_or_else(String::new, range),
             each(batch).map_or_else(dash, rate),
             batch.between().map_or_else(dash, |time| seconds(time.0)),
             batch
@@ -177,7 +184,7 @@ pub(super) fn table(found: &Throughput, shown: Range<usize>) -> Table {
             batch.intensity.map_or_else(dash, rate),
         ]);
     }
-    table
+    table.without_empty_columns()
 }
 
 /// Tokens a second of one sequence.
