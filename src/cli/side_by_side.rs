@@ -21,6 +21,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         ("--explain", args.explain),
         ("--types", args.types.is_some()),
         ("--watch", args.watch),
+        ("--generate", args.generate.is_some()),
     ];
     if let Some((flag, _)) = of_one.into_iter().find(|(_, given)| *given) {
         bail!("{flag} applies to one model: run `fit` on each in turn");

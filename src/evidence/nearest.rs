@@ -20,7 +20,7 @@ pub struct EvidenceQuery<'a> {
     pub scheme: &'a str,
     /// Bytes that a decode step moves.
     pub bytes: u64,
-    /// Tokens in the cache while it decodes, or of the prompt that it reads.
+    /// Tokens in the cache while it decodes, or those of the prompt that it reads.
     pub tokens: u64,
     /// The model.
     pub shape: Shape,
@@ -148,7 +148,12 @@ fn distance(row: &Measurement, rated: Rated, asked: EvidenceQuery<'_>) -> f64 {
     };
     let tokens = match rated {
         Rated::Decode => row.depth.or(row.prompt_tokens),
-        Rated::Prompt | Rated::Requests => row.prompt_tokens,
+        Rated::Prompt => row.prompt_tokens,
+        Rated::Requests => {
+            let cached = row.cached_tokens.unwrap_or(0);
+            row.prompt_tokens
+                .map(|tokens| tokens.saturating_sub(cached))
+        }
     };
     let length = tokens.map_or(1.0, |tokens| apart(tokens, asked.tokens));
     // A prompt is read for one sequence after the other.

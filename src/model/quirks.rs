@@ -1,4 +1,4 @@
-//! Special cases of llama.cpp and MLC for single architectures, as data that plans, type rules and checks read instead
+//! Special cases of llama.cpp, vLLM and MLC for single architectures, as data that plans, type rules and checks read instead
 //! of comparing names.
 
 use super::forward_spec::RotatedBlocks;
@@ -15,6 +15,9 @@ pub struct Quirks {
     /// Whether vLLM reorders the rows of query and key projections when it loads them: with their scales, and without
     /// their zero points (`permute_qk_weight_for_rotary`).
     pub vllm_reorders_heads: bool,
+    /// Whether vLLM keeps recurrent states in F32 where the configuration does not say (`kda_state_dtype`,
+    /// `NemotronHForCausalLMConfig`).
+    pub vllm_full_states: bool,
 }
 
 /// Differences of an architecture's compute graph from the usual one (`src/models/*.cpp` of llama.cpp).
@@ -71,6 +74,7 @@ impl Quirks {
         },
         mlc_template: None,
         vllm_reorders_heads: false,
+        vllm_full_states: false,
     };
 
     pub(super) const fn late_rows(self) -> Quirks {
@@ -79,6 +83,13 @@ impl Quirks {
             ..self.graph
         };
         Quirks { graph, ..self }
+    }
+
+    pub(super) const fn vllm_full_states(self) -> Quirks {
+        Quirks {
+            vllm_full_states: true,
+            ..self
+        }
     }
 
     pub(super) const fn vllm_reorders_heads(self) -> Quirks {

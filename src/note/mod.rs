@@ -11,6 +11,7 @@ use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::model::LeftOut;
 use crate::model::projector::ProjectorError;
+use crate::plan::prefix::Prefixes;
 use crate::units::Bytes;
 
 pub use kv::KvProblem;
@@ -108,14 +109,14 @@ pub enum Note {
         /// Tokens of the prompt.
         prompt: u64,
     },
-    /// The runtime's prefix cache keeps whole blocks, fewer tokens than were cached.
-    PrefixBlocks {
+    /// The runtime's prefix cache keeps fewer tokens than were read before.
+    PrefixKept {
         /// Tokens that were read before.
         cached: u64,
         /// Those that are not read again.
         kept: u64,
-        /// Tokens of a block.
-        block: u64,
+        /// How it keeps prompts of this model.
+        prefixes: Prefixes,
         /// The runtime.
         runtime: String,
     },
@@ -376,7 +377,7 @@ impl Note {
             Note::BeyondModelContext { .. } => "beyond_model_context",
             Note::Towers { .. } => "towers_included",
             Note::EncoderTime => "encoder_time_unknown",
-            Note::PrefixBlocks { .. } => "prefix_blocks",
+            Note::PrefixKept { .. } => "prefix_kept",
             Note::EncoderUnseen { .. } => "encoder_memory_unknown",
             Note::TextAlone { .. } => "text_alone",
             Note::AudioUncounted => "audio_memory_unknown",
@@ -430,6 +431,7 @@ impl Note {
             | Note::ModeUnavailable { .. }
             | Note::Contiguity { .. }
             | Note::ShortSequences { .. }
+            | Note::PrefixKept { .. }
             | Note::Tight { .. }
             | Note::BudgetBeyondMemory { .. }
             | Note::BeyondModelContext { .. }
@@ -454,7 +456,6 @@ impl Note {
             | Note::FormatUnmeasured { .. }
             | Note::OtherKernels { .. }
             | Note::EncoderTime
-            | Note::PrefixBlocks { .. }
             | Note::QualityUnused { .. }
             | Note::CacheLoss { cost: None, .. }
             | Note::Fp8StorageOnly

@@ -1,6 +1,7 @@
 //! The sentences of notes: what a report says to people.
 
 use super::Note;
+use crate::plan::prefix::Prefixes;
 use crate::units::{Bytes, counted, nats, tokens};
 
 /// The number of tensors that a note names.
@@ -72,9 +73,21 @@ impl Note {
                     tokens(*context)
                 )
             }
-            Note::PrefixBlocks { cached, kept, block, runtime } => format!(
-                "{kept} of the {cached} cached tokens count: the prefix cache of {runtime} keeps whole blocks, of {block} tokens for this model"
-            ),
+            Note::PrefixKept { cached, kept, prefixes, runtime } => {
+                let why = match prefixes {
+                    Prefixes::Tokens => "one token is read in any case".to_owned(),
+                    Prefixes::Blocks { tokens, hybrid: false } => {
+                        format!("the prefix cache of {runtime} keeps whole blocks of {tokens} tokens")
+                    }
+                    Prefixes::Blocks { tokens, hybrid: true } => format!(
+                        "the prefix cache of {runtime} keeps whole blocks, of {tokens} tokens in this model with recurrent states"
+                    ),
+                    Prefixes::Nothing => {
+                        format!("the prefix cache of {runtime} keeps no recurrent states without attention")
+                    }
+                };
+                format!("{kept} of the {cached} cached tokens count: {why}")
+            }
             Note::BeyondModelContext { limit } => {
                 format!("the model was trained for {} of context; its output degrades beyond that", tokens(*limit))
             }

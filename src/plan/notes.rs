@@ -61,11 +61,11 @@ pub(super) fn derive_notes(
     }
     let (prompt, cached) = (workload.prompt_tokens, workload.cached_tokens);
     let kept = prefix::kept(model, &runtime.memory, prompt, cached);
-    if let Some(block) = prefix::block(model, &runtime.memory).filter(|_| kept < cached) {
-        notes.push(Note::PrefixBlocks {
+    if kept < cached {
+        notes.push(Note::PrefixKept {
             cached,
             kept,
-            block,
+            prefixes: prefix::prefixes(model, &runtime.memory),
             runtime: runtime.name.clone(),
         });
     }

@@ -205,9 +205,10 @@ pub(super) fn speeds(
         first.expected = finite(first.expected + encoder.expected);
         first.high = finite(first.high + encoder.high);
     }
-    speeds.requests = workload
-        .generated_tokens
-        .and_then(|generated| requests(model, assignment, target, workload, &speeds, generated));
+    speeds.requests = workload.generated_tokens.and_then(|generated| {
+        let tokens = (prompt.tokens, generated);
+        requests(model, assignment, target, workload, &speeds, tokens)
+    });
     speeds.texts = model.retrieval.as_ref().map(|_| {
         let tokens = workload.prompt_tokens.max(1) as f64;
         let rate = speeds.prefill.tokens_per_second;
@@ -220,38 +221,33 @@ pub(super) fn speeds(
     Some(speeds)
 }
 
-/// Whole requests with answers of `generated` tokens, whose prompt `speeds` rates: they decode at the depth that an answer has
-/// halfway.
+/// Whole requests with answers of `generated` tokens, of whose prompt `speeds` rates the `read` tokens that are not cached: they
+/// decode at the depth that an answer has halfway.
 fn requests(
     model: &ModelSpec,
     assignment: &Assignment,
     target: Target<'_>,
     workload: &Workload,
     speeds: &Speeds,
-    generated: u64,
+    (read, generated): (u64, u64),
 ) -> Option<RequestEstimate> {
-    let halfway = Workload {
-        prompt_tokens: workload.prompt_tokens.saturating_add(generated / 2),
-        cached_tokens: 0,
-        generated_tokens: None,
-        images: 0,
-        ..workload.clone()
-    };
-    let decode = self::speeds(model, assignment, target, &halfway)?.decode;
+    let depth = workload.prompt_tokens.saturating_add(generated / 2);
+    let rates = decode_by_depth(model, assignment, &[target], workload, &[depth])?;
+    let decode = rates.first()?.first()?;
     let work = Requests {
         sequences: workload.parallel.max(1),
         generated,
     };
-    let (first, decode) = (
-        &speeds.prefill.time_to_first_token,
-        &decode.tokens_per_second,
-    );
+    let first = &speeds.prefill.time_to_first_token;
     Some(RequestEstimate {
         work,
         seconds: work.time(first, decode),
         output_rate: work.output_rate(first, decode),
         evidence: speeds.published.as_ref().map(|_| {
-            let asked = asked(model, assignment, target, workload);
+            let asked = EvidenceQuery {
+                tokens: read,
+                ..asked(model, assignment, target, workload)
+            };
             evidence(target.runtime, Rated::Requests, asked)
         }),
     })
@@ -294,6 +290,7 @@ pub(super) fn decode_by_depth(
     let at = |depth: u64| Workload {
         prompt_tokens: depth,
         cached_tokens: 0,
+        generated_tokens: None,
         ..workload.clone()
     };
     // Only reading the cache differs by depth.

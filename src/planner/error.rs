@@ -105,9 +105,15 @@ pub enum PlanError {
         /// Tokens of the prompt.
         prompt: u64,
     },
+    /// A cached prefix of a model whose tokens attend to those behind them.
+    #[error("{model} reads each text whole: leave out --cached-tokens")]
+    NoPrefix {
+        /// Its name.
+        model: String,
+    },
     /// Prompt and answer are longer than the context of a sequence.
     #[error(
-        "--prompt-tokens {prompt} and --generate {generated} exceed the {context} tokens of context that a sequence has: raise --context, or lower either"
+        "a prompt of {prompt} tokens and --generate {generated} exceed the {context} tokens of context that a sequence has: raise --context, or lower --prompt-tokens or --generate"
     )]
     AnswerBeyondContext {
         /// Tokens of the prompt.

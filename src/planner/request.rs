@@ -203,7 +203,8 @@ impl WorkloadRequest {
     /// # Errors
     /// [`PlanError::PromptBeyondContext`] where the prompt is longer than the context,
     /// [`PlanError::SequencesBeyondContext`] where
-    /// there are more sequences than tokens of it, [`PlanError::CachedBeyondPrompt`] where the cache holds all of it,
+    /// there are more sequences than tokens of it, [`PlanError::CachedBeyondPrompt`] where the cache holds all of it, [`PlanError::NoPrefix`] where the model
+    /// caches nothing,
     /// [`PlanError::AnswerBeyondContext`] where prompt and answer are longer than a sequence's context, [`PlanError::NoAnswers`]
     /// where the model writes none, [`PlanError::KvType`] where the runtime has no cache of such a type.
     pub fn of(&self, model: &ModelSpec, runtime: &RuntimeProfile) -> Result<Workload, PlanError> {
@@ -222,6 +223,11 @@ impl WorkloadRequest {
             return Err(PlanError::SequencesBeyondContext { sequences, context });
         }
         let cached = self.cached_tokens;
+        if cached > 0 && model.is_encoder() {
+            return Err(PlanError::NoPrefix {
+                model: model.name.clone(),
+            });
+        }
         if cached > 0 && cached >= prompt {
             return Err(PlanError::CachedBeyondPrompt { cached, prompt });
         }

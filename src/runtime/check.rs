@@ -39,6 +39,12 @@ impl RuntimeProfile {
             ])
             .chain(
                 speed
+                    .eager_launch_seconds
+                    .iter()
+                    .map(|range| ("speed.eager_launch_seconds", range)),
+            )
+            .chain(
+                speed
                     .format_spread
                     .values()
                     .map(|range| ("speed.format_spread", range)),
@@ -159,13 +165,6 @@ impl RuntimeProfile {
             ("row_cycles", speed.row_cycles.value),
             ("state_cycles", speed.state_cycles.value),
             ("batch_share", speed.batch_share.value),
-            (
-                "eager_launch_seconds",
-                speed
-                    .eager_launch_seconds
-                    .as_ref()
-                    .map_or(0.0, |eager| eager.value),
-            ),
             ("prefill.quantized_cycles", prefill.quantized_cycles.value),
             ("prefill.float_cycles", prefill.float_cycles.value),
             ("prefill.tile_cycles", prefill.tile_cycles.value),

@@ -274,7 +274,7 @@ pub struct Speed {
     /// Seconds of kernel launches for each layer at `reference_clock_hz`, inversely proportional to the clock.
     pub launch_seconds: Range,
     /// The same where kernels are launched one by one, not as a CUDA graph; `None` where the runtime has no such way.
-    pub eager_launch_seconds: Option<Sourced<f64>>,
+    pub eager_launch_seconds: Option<Range>,
     /// The GPU clock that `launch_seconds` and `ubatch_layer_seconds` refer to, in hertz.
     pub reference_clock_hz: Sourced<f64>,
     /// Seconds of a step on the host: sampling, detokenizing, the server.
@@ -468,7 +468,7 @@ impl Speed {
                 let mut speed = self.clone();
                 let launch = &mut speed.launch_seconds;
                 (launch.low, launch.expected, launch.high) =
-                    (eager.value, eager.value, eager.value);
+                    (eager.low, eager.expected, eager.high);
                 Cow::Owned(speed)
             }
             _ => Cow::Borrowed(self),

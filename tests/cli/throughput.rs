@@ -124,14 +124,18 @@ fn whole_requests_are_a_prompt_and_the_steps_of_an_answer() {
     .out;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        text.contains("4 requests at a time (512 + 256 tokens) give "),
+        text.contains(" answer tokens/s from 4 requests at a time of 512 + 256 tokens"),
         "{text}"
     );
 
+    refused(
+        &format!("fit {QWEN} {QWEN} {board} --generate 64"),
+        &["--generate applies to one model"],
+    );
     for (words, said) in [
         (
             "--generate 4000",
-            "--prompt-tokens 512 and --generate 4000 exceed the 4096 tokens of context that a sequence has",
+            "a prompt of 512 tokens and --generate 4000 exceed the 4096 tokens of context that a sequence has",
         ),
         ("--parallel 8 --generate 1", "exceed the 512 tokens"),
         ("--generate 64 --draft lookup", "--draft"),
@@ -162,5 +166,5 @@ fn a_cached_prefix_counts_in_blocks() {
         "{}",
         notes(319)
     );
-    assert!(!notes(320).contains("prefix_blocks"));
+    assert!(!notes(320).contains("prefix_kept"));
 }

@@ -1,29 +1,38 @@
 //! Whole requests, and what a prefix cache keeps of their prompts.
 
-use orinplan::plan::prefix;
+use orinplan::plan::prefix::{self, Prefixes};
 use orinplan::plan::speed::{Requests, Spread};
 use orinplan::runtime;
 
 use crate::support::described;
 
-/// The blocks that vLLM's log names ("Setting attention block size to 784 tokens") for models with recurrent states of 32 bits:
-/// Qwen3.5-27B and 35B-A3B in published logs of 2026, 4B in its issue 40696. A block of other models has 16 tokens.
+/// The blocks that vLLM's log names ("Setting attention block size to 784 tokens"): Qwen3.5-27B and 35B-A3B in published logs of
+/// 2026, 4B in its issue 40696. Nemotron Nano 9B v2 has states of 32 bits (128 heads of 80 x 128) and 4096 bytes a token. Of other
+/// models a block has 16 tokens.
 #[test]
 fn a_block_of_the_prefix_cache_has_the_tokens_that_vllm_logs() {
     let vllm = runtime::find("vllm").unwrap().memory;
-    for (model, tokens) in [
-        ("qwen3.5-27b", 784),
-        ("qwen3.5-35b-a3b", 1056),
-        ("qwen3.5-4b", 528),
-        ("qwen3.5-9b", 528),
-        ("qwen3-8b", 16),
-        ("gemma-3-1b", 16),
+    for (model, tokens, hybrid) in [
+        ("qwen3.5-27b", 784, true),
+        ("qwen3.5-35b-a3b", 1056, true),
+        ("qwen3.5-4b", 528, true),
+        ("qwen3.5-9b", 528, true),
+        ("nemotron-nano-9b-v2", 1312, true),
+        ("qwen3-8b", 16, false),
+        ("gemma-3-1b", 16, false),
     ] {
-        let model = described(model).1;
-        assert_eq!(prefix::block(&model, &vllm), Some(tokens), "{}", model.name);
+        let found = prefix::prefixes(&described(model).1, &vllm);
+        assert_eq!(found, Prefixes::Blocks { tokens, hybrid }, "{model}");
     }
     let llama = runtime::find("llama.cpp").unwrap().memory;
-    assert_eq!(prefix::block(&described("qwen3.5-4b").1, &llama), None);
+    let found = prefix::prefixes(&described("qwen3.5-4b").1, &llama);
+    assert_eq!(found, Prefixes::Tokens);
+    let mut states = described("qwen3.5-4b").1;
+    for layer in &mut states.layers {
+        layer.mixer.attention = None;
+    }
+    assert_eq!(prefix::prefixes(&states, &vllm), Prefixes::Nothing);
+    assert_eq!(prefix::kept(&states, &vllm, 2048, 2000), 0);
 }
 
 /// Of Qwen3.5-4B, prompts of 552 and 979 tokens that were read before cost 24 and 451 again, one of 480 all of it (vLLM's issue

@@ -403,7 +403,7 @@ fn heads_that_read_for_themselves_pay_for_the_l2_cache_and_its_misses() {
 #[test]
 fn kernels_launched_one_by_one_take_their_own_time() {
     let speed = runtime::find("vllm").unwrap().speed;
-    let eager = speed.eager_launch_seconds.as_ref().unwrap().value;
+    let eager = speed.eager_launch_seconds.as_ref().unwrap().expected;
     assert_eq!(*speed.launching(true), speed);
     assert_eq!(speed.launching(false).launch_seconds.expected, eager);
     // 20 layers on an otherwise idle GPU, at the clock that launches refer to.

@@ -16,6 +16,7 @@ use crate::model::conversion::{Conversion, Derived, KeyRule};
 use crate::model::forward_spec::{ArchTraits, PLAIN, RotatedBlocks};
 use crate::model::hparams::{HParams, Key, Number};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed, read};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Layer, ModelSpec, Recurrent, RecurrentKind};
 
@@ -44,6 +45,7 @@ pub(super) static KIMI_LINEAR: Arch = Arch {
         weights: &[DECAY, KEYS_OF_LATENTS, VALUES_OF_LATENTS],
         ..Conversion::USUAL
     }),
+    quirks: Quirks::NONE.vllm_full_states(),
     loader: Loader {
         keys: &[RMS_NORM, NEEDS_EXPERT_WIDTH, LEADING_DENSE, KIMI_LOADED],
         rules: &[

@@ -42,7 +42,7 @@ pub(super) static NEMOTRON_H: Arch = Arch {
         weights: &[ROTARY_PAIRS[0], DECAY],
         ..Conversion::USUAL
     }),
-    quirks: Quirks::NONE.late_rows(),
+    quirks: Quirks::NONE.late_rows().vllm_full_states(),
     loader: LOADER,
     ..USUAL
 };
@@ -130,7 +130,7 @@ pub(super) static NEMOTRON_H_MOE: Arch = Arch {
         weights: &[ROTARY_PAIRS[0], DECAY],
         ..Conversion::USUAL
     }),
-    quirks: Quirks::NONE.late_rows(),
+    quirks: Quirks::NONE.late_rows().vllm_full_states(),
     loader: Loader {
         needs_biases: &[R::FfnRouterBias, R::SsmConv1d, R::SsmDt],
         ..LOADER

@@ -13,9 +13,9 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Seconds until requests that begin together have their answers: `first` seconds to read a prompt and begin its answer,
-    /// `step` seconds of a decode step over all of them. Prompts are read one after the other, and servers that batch
-    /// continuously let the others decode a token in the same pass. So each prompt saves a step, and what is left is
+    /// Seconds in which as many requests are served as run at a time: `first` seconds to read a prompt and begin its answer, `step`
+    /// seconds of a decode step over all of them. Prompts are read one after the other, and servers that batch continuously let the
+    /// others decode a token in the same pass. So each prompt saves a step, and what is left is
     ///
     /// ```text
     /// sequences x first + (generated - sequences) x step

@@ -4,6 +4,7 @@ use super::json::bound;
 use super::range;
 use super::{
     Report, conditions_text, energy_text, evidence_text, power_text, prompt_evidence_text, quality,
+    requests,
 };
 use crate::plan::fit::speeds_at;
 use crate::plan::operations::decode_operations;
@@ -345,11 +346,13 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
         ]
         .into_iter()
         .chain(prompt_evidence_text(&published.prompt_evidence, workload))
+        .chain(requests::evidence(Some(speeds)))
         .chain(conditions_text(*target))
         .chain(power_text(&published.energy))
         .chain(energy_text(&published.evidence))
     });
-    for fact in facts.into_iter().chain(published.into_iter().flatten()) {
+    let facts = facts.into_iter().chain(requests::terms(speeds, workload));
+    for fact in facts.chain(published.into_iter().flatten()) {
         out.prose(&format!("   {fact}"));
     }
     elsewhere(out, report, plan);

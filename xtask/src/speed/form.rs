@@ -207,7 +207,7 @@ fn set(speed: &mut Speed, path: &str, value: f64) {
         "launch_seconds" => within(&mut speed.launch_seconds, value),
         "eager_launch_seconds" => {
             if let Some(eager) = &mut speed.eager_launch_seconds {
-                eager.value = value;
+                within(eager, value);
             }
         }
         "host_seconds" => within(&mut speed.host_seconds, value),

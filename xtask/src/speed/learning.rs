@@ -1,8 +1,8 @@
 //! How far boards, models and runs differ: the widths by which runs on a board refine a profile, from the errors of rows
 //! whose model the fit did not see.
 //!
-//! The time of whole requests counts with the share of it that is decode. The rows of one runtime, board and power mode are draws from the model of `orinplan::runtime::posterior`; the widths
-//! are those under which all rows are most likely.
+//! The rows of one runtime, board and power mode are draws from the model of `orinplan::runtime::posterior`; the widths are those under
+//! which all rows are most likely. Of the time of whole requests, the share that is decode has parameters.
 
 use std::collections::BTreeMap;
 

@@ -96,7 +96,7 @@ mod tests {
             ),
             (
                 "eager_launch_seconds",
-                eager.map_or(0.0, |eager| eager.value),
+                eager.map_or(0.0, |eager| eager.expected),
             ),
             ("bandwidth_efficiency", speed.bandwidth_efficiency.expected),
             ("row_cycles", speed.row_cycles.value),

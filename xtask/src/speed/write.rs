@@ -75,13 +75,9 @@ pub(crate) fn speed(text: &str, speed: &Speed) -> anyhow::Result<String> {
         set(&mut text, section, key, "value", value)?;
     }
     if let Some(eager) = &speed.eager_launch_seconds {
-        set(
-            &mut text,
-            "speed",
-            "eager_launch_seconds",
-            "value",
-            eager.value,
-        )?;
+        for (field, value) in values(eager) {
+            set(&mut text, "speed", "eager_launch_seconds", field, value)?;
+        }
     }
     if let Some(conditions) = &speed.conditions {
         for (key, slower) in [

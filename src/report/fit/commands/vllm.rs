@@ -9,6 +9,7 @@ use crate::foreign::{shell, shell_path};
 use crate::model::{self, ServedAlone};
 use crate::plan::Plan;
 use crate::plan::draft::Drafter;
+use crate::plan::prefix::{Prefixes, prefixes};
 use crate::scheme::Container;
 
 fn is_made(plan: &Plan) -> bool {
@@ -197,12 +198,21 @@ fn options(report: &Report<'_>, plan: &Plan, draft_name: Option<&str>) -> String
     };
     let speculation = speculation(report, draft_name);
     let speculation = speculation.map_or(String::new(), |words| format!(" {words}"));
+    // The default of versions before August 2026 is not to, for models with recurrent states.
+    let prefixes = prefixes(report.model, &report.target.runtime.memory);
+    let keeps =
+        workload.cached_tokens > 0 && matches!(prefixes, Prefixes::Blocks { hybrid: true, .. });
+    let keeps = if keeps {
+        " --enable-prefix-caching"
+    } else {
+        ""
+    };
     let batch = unusual_ubatch(report).filter(|_| report.model.retrieval.is_none());
     let batch = batch.map_or(String::new(), |tokens| {
         format!(" --max-num-batched-tokens {tokens}")
     });
     format!(
-        "{pooling}--max-model-len {} --max-num-seqs {}{batch} --gpu-memory-utilization {share:.2}{dtype}{eager}{speculation}",
+        "{pooling}--max-model-len {} --max-num-seqs {}{batch} --gpu-memory-utilization {share:.2}{dtype}{eager}{keeps}{speculation}",
         workload.context / workload.parallel.max(1),
         workload.parallel,
     )
