@@ -3,7 +3,7 @@
 //! In: the runs on record, the runtime's profile. Out: what was learned, and a speed with the refined parameters.
 
 use super::learned::{Correction, Learned, reached};
-use super::posterior::{Posterior, REACH, Sample, Shares, TERMS, Widths};
+use super::posterior::{OTHER_HOST, Posterior, REACH, Sample, Shares, TERMS, Widths};
 use super::profile::{Learning, Range, RuntimeProfile, Speed};
 use super::runs::{Pair, Run, Runs};
 use crate::sourced::Trust;
@@ -16,19 +16,25 @@ impl Widths {
     /// Those of decode steps. A parameter whose range people stated differs at least as much as that range says.
     pub(super) fn of_decode(speed: &Speed) -> Widths {
         let learning = &speed.learning;
-        let stated = |range: &Range, fitted: f64| deviation(range).max(fitted);
         let mut widths = Widths::new(learning, &speed.spread);
         let parameters = [
             stated(&speed.bandwidth_efficiency, learning.bandwidth),
             stated(&speed.cost_scale, learning.arithmetic),
             learning.cache,
             stated(&speed.launch_seconds, learning.launch),
-            stated(&speed.host_seconds, learning.host),
+            of_host(speed),
         ];
         for (width, parameter) in widths.terms.iter_mut().skip(1).zip(parameters) {
             *width = parameter;
         }
         widths
+    }
+
+    /// The same, with another runtime's host among what differs: that of whichever differs most.
+    fn with_hosts(mut self, others: &[RuntimeProfile]) -> Widths {
+        let hosts = others.iter().map(|other| of_host(&other.speed));
+        self.terms[OTHER_HOST] = hosts.fold(0.0, f64::max);
+        self
     }
 
     /// Those of prompts, which have the common factor alone.
@@ -49,6 +55,15 @@ impl Widths {
         }
         Widths { terms, model, run }
     }
+}
+
+fn of_host(speed: &Speed) -> f64 {
+    stated(&speed.host_seconds, speed.learning.host)
+}
+
+/// The width of a parameter whose range people may have stated.
+fn stated(range: &Range, fitted: f64) -> f64 {
+    deviation(range).max(fitted)
 }
 
 /// The standard deviation, in logarithms, of what lies in a range. An end at zero says nothing.
@@ -73,7 +88,7 @@ impl RuntimeProfile {
 impl Correction {
     /// `speed` with the refined parameters, for decode steps of `model`.
     pub fn decoding(&self, speed: &Speed, model: &str) -> Speed {
-        let [_, bandwidth, arithmetic, cache, launch, host] = self.posterior.means();
+        let [_, bandwidth, arithmetic, cache, launch, host, _] = self.posterior.means();
         let mut speed = speed.clone();
         let efficiency = &mut speed.bandwidth_efficiency;
         for end in [
@@ -169,20 +184,9 @@ impl Runs {
             })
         };
         let decodes = decoded.iter();
-        let decodes = decodes.filter_map(|run| {
-            let shares = run.shares.map(|shares| Shares {
-                // Another runtime's host says nothing of this one's.
-                host: if run.runtime == runtime.id {
-                    shares.host
-                } else {
-                    0.0
-                },
-                ..shares
-            });
-            Some(sample(run, run.decode?, shares))
-        });
+        let decodes = decodes.filter_map(|run| Some(sample(runtime, run, run.decode?, run.shares)));
         let prompts = prompted.iter();
-        let prompts = prompts.filter_map(|run| Some(sample(run, run.prefill?, None)));
+        let prompts = prompts.filter_map(|run| Some(sample(runtime, run, run.prefill?, None)));
         let filled = filled.iter().filter_map(|run| run.memory);
         let more: Vec<f64> = filled.map(|pair| pair.measured - pair.predicted).collect();
         let days = if first.date == last.date {
@@ -191,7 +195,10 @@ impl Runs {
             format!("from {} to {}", first.date, last.date)
         };
         Some(Learned {
-            decode: correction(Widths::of_decode(&runtime.speed), decodes.collect()),
+            decode: correction(
+                Widths::of_decode(&runtime.speed).with_hosts(&others(runtime, &decoded)),
+                decodes.collect(),
+            ),
             prefill: correction(Widths::of_prefill(&runtime.speed), prompts.collect()),
             more_memory: median(more),
             source: format!(
@@ -236,10 +243,25 @@ fn counted_runs(runs: &[&Run]) -> String {
     }
 }
 
-fn sample(run: &Run, rates: Pair, shares: Option<Shares>) -> Sample<'_> {
+/// The other runtimes, with the kernels of `runtime`, that made some of the runs.
+fn others(runtime: &RuntimeProfile, runs: &[&Run]) -> Vec<RuntimeProfile> {
+    let others = runtime.same_kernels.iter();
+    let others = others.filter(|id| runs.iter().any(|run| run.runtime == **id));
+    others
+        .filter_map(|id| super::registry::find(id).ok())
+        .collect()
+}
+
+fn sample<'a>(
+    runtime: &RuntimeProfile,
+    run: &'a Run,
+    rates: Pair,
+    shares: Option<Shares>,
+) -> Sample<'a> {
     Sample {
         model: &run.model,
         shares,
+        of_another: run.runtime != runtime.id,
         off: (rates.predicted / rates.measured).ln(),
     }
 }
