@@ -493,11 +493,8 @@ fn a_document_without_a_number_of_the_processors_is_not_one() {
     assert!(!schema::wrong(&nothing).is_empty());
 }
 
-/// Before a model takes memory, and before llama-bench is started.
-#[test]
-fn too_little_memory_is_said_before_it_is_taken() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+/// A copy of a recorded board that a test may change.
+fn copied_board(folder: &Path) -> PathBuf {
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
     let root = folder.join("root");
     let copied = Command::new("cp")
@@ -506,6 +503,85 @@ fn too_little_memory_is_said_before_it_is_taken() {
         .arg(&root)
         .status();
     assert!(copied.unwrap().success());
+    root
+}
+
+/// Other programs on the GPU, a clock below that of the mode, and heat: each is said before llama-bench starts.
+#[test]
+fn a_gpu_that_is_not_free_is_not_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let root = copied_board(folder);
+    let bench = llama_bench(folder, "CUDA");
+    let calibrate = || calibrate_in(folder, root.to_str().unwrap(), &bench, &[]);
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let refused = |why: &str| {
+        let out = ", or measure the processors alone with --only cpu";
+        assert_error(
+            &calibrate(),
+            &[&format!("the GPU was not measured: {why}{out}")],
+        );
+        assert!(!folder.join("asked").exists());
+    };
+    for path in [
+        "sys/class/devfreq/17000000.gpu/device/load",
+        "sys/devices/platform/gpu.0/load",
+    ] {
+        write(path, "430\n");
+        refused("other programs keep it 43 % busy: end them");
+        fs::remove_file(root.join(path)).unwrap();
+    }
+    let limit = "sys/class/devfreq/17000000.gpu/max_freq";
+    write(limit, "612000000\n");
+    refused(
+        "its clock is held at 612 MHz at most, where 25W has 918 MHz: restart the board, which sets the mode again",
+    );
+    write(limit, "918000000\n");
+    let cooling = "sys/class/thermal/cooling_device3";
+    write(&format!("{cooling}/type"), "gpu-throttle-alert\n");
+    write(&format!("{cooling}/cur_state"), "1\n");
+    refused("the board throttles (gpu-throttle-alert is active): let it cool");
+    write(&format!("{cooling}/cur_state"), "0\n");
+    // A desktop's share, what is off, and what no driver says.
+    for load in ["60\n", "0\n", "70000\n", "much\n", ""] {
+        write("sys/class/devfreq/17000000.gpu/device/load", load);
+        let run = calibrate();
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{load}: {}", run.out);
+    }
+}
+
+/// The processors are measured all the same.
+#[test]
+fn the_processors_are_measured_beside_a_busy_gpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let root = copied_board(folder);
+    let device = root.join("sys/class/devfreq/17000000.gpu/device");
+    fs::create_dir_all(&device).unwrap();
+    fs::write(device.join("load"), "999\n").unwrap();
+    let bench = llama_bench(folder, "CUDA");
+    let words = ["calibrate", "--seconds", "15", "--format", "json"];
+    let words = [&words[..], &["--program", bench.to_str().unwrap()]].concat();
+    let run = run_on(folder, root.to_str().unwrap(), &words);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+    let found = schema::document(&run.out);
+    assert_eq!(found["gpu"]["measured"], false);
+    let why = found["gpu"]["not_measured"].as_str().unwrap();
+    assert!(why.contains("100 % busy"), "{why}");
+    assert!(found["bandwidth_bytes_per_second"].is_number());
+    assert!(!folder.join("orinplan/runs.toml").exists());
+}
+
+/// Before a model takes memory, and before llama-bench is started.
+#[test]
+fn too_little_memory_is_said_before_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let root = copied_board(folder);
     let memory = root.join("proc/meminfo");
     let text = fs::read_to_string(&memory).unwrap();
     fs::write(&memory, text.replace("6710886 kB", "204800 kB")).unwrap();
