@@ -28,8 +28,21 @@ pub struct Learned {
     pub prefill: Option<Correction>,
     /// Bytes that the runtime takes beyond what its profile says; negative if less.
     pub more_memory: Option<f64>,
+    /// The runtimes whose runs these are, by id: its own, those with the same kernels, or both.
+    pub runs_of: Vec<String>,
     /// The runs behind this, in words.
     pub source: String,
+}
+
+/// What was learned of a runtime in a power mode of a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LearnedThere {
+    /// The runtime, by id.
+    pub runtime: String,
+    /// The mode.
+    pub power_mode: String,
+    /// What was learned.
+    pub learned: Learned,
 }
 
 /// How a board differs from the profile of a runtime.

@@ -2,7 +2,7 @@
 //!
 //! In: the runs on record, the runtime's profile. Out: what was learned, and a speed with the refined parameters.
 
-use super::learned::{Correction, Learned, reached};
+use super::learned::{Correction, Learned, LearnedThere, reached};
 use super::posterior::{OTHER_HOST, Posterior, REACH, Sample, Shares, TERMS, Widths};
 use super::profile::{Learning, Range, RuntimeProfile, Speed};
 use super::runs::{Pair, Run, Runs};
@@ -113,23 +113,30 @@ impl Correction {
 }
 
 impl Runs {
-    /// Runtime, power mode and what was learned of them, for all that ran on `device`, in the order of their first runs.
-    /// Runs of a runtime that is not known say nothing.
-    pub fn of_device(&self, device: &str) -> Vec<(&str, &str, Learned)> {
-        let mut found: Vec<(&str, &str, Learned)> = Vec::new();
+    /// What was learned of every runtime in every power mode of `device`: of each that ran there, and then of those with its
+    /// kernels, in the order of the first runs. Runs of a runtime that is not known say nothing.
+    pub fn of_device(&self, device: &str) -> Vec<LearnedThere> {
+        let mut found: Vec<LearnedThere> = Vec::new();
         for run in self.run.iter().filter(|run| run.device == device) {
-            let (runtime, mode) = (run.runtime.as_str(), run.power_mode.as_str());
-            if found
-                .iter()
-                .any(|known| (known.0, known.1) == (runtime, mode))
-            {
-                continue;
-            }
-            let Ok(profile) = super::registry::find(runtime) else {
+            let Ok(ran) = super::registry::find(&run.runtime) else {
                 continue;
             };
-            let learned = self.learned(&profile, device, mode);
-            found.extend(learned.map(|learned| (runtime, mode, learned)));
+            let others = ran.same_kernels.iter();
+            let others = others.filter_map(|id| super::registry::find(id).ok());
+            let others: Vec<RuntimeProfile> = others.collect();
+            for profile in std::iter::once(&ran).chain(&others) {
+                let is_it = |one: &LearnedThere| {
+                    (&one.runtime, &one.power_mode) == (&profile.id, &run.power_mode)
+                };
+                if !found.iter().any(is_it) {
+                    let learned = self.learned(profile, device, &run.power_mode);
+                    found.extend(learned.map(|learned| LearnedThere {
+                        runtime: profile.id.clone(),
+                        power_mode: run.power_mode.clone(),
+                        learned,
+                    }));
+                }
+            }
         }
         found
     }
@@ -201,6 +208,7 @@ impl Runs {
             ),
             prefill: correction(Widths::of_prefill(&runtime.speed), prompts.collect()),
             more_memory: median(more),
+            runs_of: ran(&runs),
             source: format!(
                 "{} {} {days}, the last by orinplan {}",
                 counted_runs(&runs),
@@ -241,6 +249,17 @@ fn counted_runs(runs: &[&Run]) -> String {
         }
         some => format!("{count} ({some} of synthetic models) with"),
     }
+}
+
+/// The runtimes that made the runs, each once.
+fn ran(runs: &[&Run]) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for run in runs {
+        if !ids.contains(&run.runtime) {
+            ids.push(run.runtime.clone());
+        }
+    }
+    ids
 }
 
 /// The other runtimes, with the kernels of `runtime`, that made some of the runs.

@@ -117,6 +117,30 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
             fit.err
         );
     }
+    // Both runtimes that learn are named, with whose runs they learn from.
+    let shown = run_on_board(folder, &["devices", "show", "host"]);
+    let words = in_words(&shown.out);
+    for part in [
+        "- llama-bench, 25W: decode x ",
+        "- llama.cpp (from runs of llama-bench), 25W: decode x ",
+    ] {
+        assert!(words.contains(part), "`{part}` is not in {words}");
+    }
+    let shown = run_on_board(folder, &["devices", "show", "host", "--format", "json"]);
+    let shown = schema::document(&shown.out);
+    let learned = shown["learned"].as_array().unwrap();
+    let named = learned
+        .iter()
+        .map(|one| (&one["runtime"], &one["runs_of"][0]));
+    let named: Vec<_> = named.collect();
+    let [own, other] = ["llama-bench", "llama.cpp"].map(serde_json::Value::from);
+    assert_eq!(named, [(&own, &own), (&other, &own)]);
+    // The host of the one is not that of the other.
+    let parameters = |index: usize| {
+        let all = learned[index]["decode"]["parameters"].as_array();
+        all.unwrap().len()
+    };
+    assert_eq!([parameters(0), parameters(1)], [6, 5]);
     // In another mode they correct nothing, and the plan says why.
     let other = [
         "fit",
