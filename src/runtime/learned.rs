@@ -9,7 +9,7 @@ pub use super::runs::{Added, Pair, Run, Runs, RunsError, Setup};
 /// The runtime that `orinplan calibrate` measures, by its id.
 pub const CALIBRATED: &str = "llama-bench";
 
-/// Runs on a device in other power modes than the planned one.
+/// Other power modes than the planned one, where all runs are of those.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherModes {
     /// The modes.
@@ -30,6 +30,8 @@ pub struct Learned {
     pub more_memory: Option<f64>,
     /// The runtimes whose runs these are, by id: its own, those with the same kernels, or both.
     pub runs_of: Vec<String>,
+    /// The power modes of the runs.
+    pub modes: Vec<String>,
     /// The runs behind this, in words.
     pub source: String,
 }

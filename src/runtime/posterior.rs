@@ -56,13 +56,20 @@ impl Shares {
     }
 }
 
-/// What a time depends on: the factor common to all of it, the parameters in the order of [`Shares`], and last the host of
-/// another runtime with the same kernels. Its runs speak of that one where the runtime's own speak of its own, so that a
-/// slow host of the one is not taken for slow kernels of the other.
-pub const TERMS: usize = 7;
+/// What a time depends on: the factor common to all of it, the parameters in the order of [`Shares`], and two that no
+/// predicted time has.
+///
+/// The host of another runtime with the same kernels: its runs speak of that one where the runtime's own speak of its own, so
+/// that a slow host of the one is not taken for slow kernels of the other. And by how much other power modes are off as a
+/// whole: the model of operations is one of clocks, so their runs speak of the same parameters, but not as surely.
+pub const TERMS: usize = 8;
 
 const HOST: usize = 5;
 pub(super) const OTHER_HOST: usize = 6;
+pub(super) const OTHER_MODE: usize = 7;
+
+/// The terms that are parts of a time, rather than factors on all of it.
+const PARTS: std::ops::Range<usize> = 1..OTHER_MODE;
 
 type Vector = [f64; TERMS];
 
@@ -107,6 +114,8 @@ pub(super) struct Sample<'a> {
     pub(super) shares: Option<Shares>,
     /// Whether another runtime with the same kernels ran it.
     pub(super) of_another: bool,
+    /// Whether it ran in another power mode.
+    pub(super) in_another: bool,
     pub(super) off: f64,
 }
 
@@ -116,6 +125,7 @@ impl Sample<'_> {
         if self.of_another {
             weights.swap(HOST, OTHER_HOST);
         }
+        weights[OTHER_MODE] = f64::from(self.in_another);
         weights
     }
 }
@@ -188,11 +198,10 @@ impl Posterior {
         let by_parts = samples.iter().all(|sample| sample.shares.is_some());
         let cases = BELIEFS.iter().map(|belief| {
             let mut terms = widths.terms;
-            let [whole, parts @ ..] = &mut terms;
             if !by_parts {
-                *whole = whole.max(belief.whole);
+                terms[0] = terms[0].max(belief.whole);
             }
-            for width in parts.iter_mut().filter(|width| **width > 0.0) {
+            for width in terms[PARTS].iter_mut().filter(|width| **width > 0.0) {
                 *width = width.max(belief.parts);
             }
             let widths = Widths {
@@ -211,8 +220,9 @@ impl Posterior {
         }
         let all = groups.values().flatten();
         let mut typical = mean(all.map(|(weights, _)| weights));
-        // No time that is predicted depends on it.
+        // No time that is predicted depends on these.
         typical[OTHER_HOST] = 0.0;
+        typical[OTHER_MODE] = 0.0;
         Some(Posterior {
             cases,
             runs: samples.len(),
@@ -278,7 +288,7 @@ mod tests {
     use super::*;
 
     const WIDTHS: Widths = Widths {
-        terms: [0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0],
+        terms: [0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0, 0.0],
         model: 0.1,
         run: 0.1,
     };
@@ -294,7 +304,7 @@ mod tests {
     #[test]
     fn the_host_of_another_runtime_is_its_own() {
         let widths = Widths {
-            terms: [0.01, 0.1, 0.1, 0.1, 0.1, 0.3, 0.5],
+            terms: [0.01, 0.1, 0.1, 0.1, 0.1, 0.3, 0.5, 0.0],
             model: 0.01,
             run: 0.01,
         };
@@ -307,6 +317,7 @@ mod tests {
             model,
             shares: Some(on_host(host)),
             of_another: true,
+            in_another: false,
             off: (1.0 + host).ln(),
         });
         let found = Posterior::new(widths, &samples).unwrap();
@@ -325,6 +336,7 @@ mod tests {
             model,
             shares: Some(MEMORY),
             of_another: false,
+            in_another: false,
             off: *off,
         });
         Posterior::new(WIDTHS, &samples.collect::<Vec<_>>()).unwrap()
@@ -351,7 +363,7 @@ mod tests {
     #[test]
     fn models_that_are_off_alike_speak_of_the_board() {
         let narrow = Widths {
-            terms: [0.01, 0.03, 0.03, 0.0, 0.0, 0.0, 0.0],
+            terms: [0.01, 0.03, 0.03, 0.0, 0.0, 0.0, 0.0, 0.0],
             model: 0.05,
             run: 0.05,
         };
@@ -360,6 +372,7 @@ mod tests {
                 model,
                 shares: Some(MEMORY),
                 of_another: false,
+                in_another: false,
                 off: *off,
             });
             let found = Posterior::new(narrow, &samples.collect::<Vec<_>>()).unwrap();

@@ -141,7 +141,7 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
         all.unwrap().len()
     };
     assert_eq!([parameters(0), parameters(1)], [6, 5]);
-    // In another mode they correct nothing, and the plan says why.
+    // In another mode they correct too, and the plan says that they are of this one.
     let other = [
         "fit",
         MODEL,
@@ -153,16 +153,14 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
         "json",
     ];
     let other = run_on_board(folder, &other);
-    assert!(!other.out.contains("synthetic"), "{}", other.out);
-    let note = "the runs on record are of 25W, so they do not correct rates in 15W: measure there too, with ";
-    assert!(
-        other.out.contains("learned_in_other_mode")
-            && other
-                .out
-                .contains(&format!("{note}`orinplan calibrate` or `orinplan validate")),
-        "{}",
-        other.out
-    );
+    let note = "the runs on record are of 25W, so they correct rates in 15W less surely: measure there too, with ";
+    for part in [
+        "learned_in_other_mode",
+        &format!("{note}`orinplan calibrate` or `orinplan validate"),
+        "10 runs of synthetic models with llama.cpp b9000 0c1e57098 (CUDA) in 25W on ",
+    ] {
+        assert!(other.out.contains(part), "`{part}`: {}", other.out);
+    }
     // On another machine `calibrate` would measure that.
     let named = [
         "fit",
@@ -181,6 +179,16 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
             .contains(&format!("{note}`orinplan validate --save-calibration`")),
         "{}",
         named.out
+    );
+    // In its own mode it says neither.
+    let own = run_on_board(
+        folder,
+        &["fit", MODEL, "--device", "host", "--format", "json"],
+    );
+    assert!(
+        !own.out.contains("learned_in_other_mode") && !own.out.contains("(CUDA) in 25W on "),
+        "{}",
+        own.out
     );
 
     // A second one replaces them; what a user's model showed stays.

@@ -303,6 +303,40 @@ fn a_slow_host_of_llama_bench_is_not_taken_for_slow_kernels() {
     }
 }
 
+/// What runs in one power mode find of a board holds in the others: bandwidth is a share of that of the mode, arithmetic and
+/// launches are of its clock.
+#[test]
+fn runs_in_one_mode_improve_predictions_in_the_others() {
+    let truth = other;
+    let profile = runtime::find("llama.cpp").unwrap();
+    let ran = Simulated { mode: "25W", truth };
+    let runs = simulated(ran);
+    for mode in MODES {
+        let on = Simulated { mode, truth };
+        let learned = on.learned(&runs, &profile).unwrap();
+        let boards = [
+            on.with(on.profile("llama.cpp")),
+            on.with(profile.clone()),
+            on.with(profile.clone().refined(Some(learned))),
+        ];
+        let (mut before, mut after, mut count) = (0.0, 0.0, 0.0);
+        for (_, planner, depth) in published() {
+            let [truth, plain, refined] =
+                [0, 1, 2].map(|index: usize| decode(&plan(&planner, &boards[index], depth)));
+            before += (plain / truth - 1.0).abs();
+            after += (refined / truth - 1.0).abs();
+            count += 1.0;
+        }
+        let percent = |sum: f64| 100.0 * sum / count;
+        println!(
+            "{mode}: {:.2} % before, {:.2} % after",
+            percent(before),
+            percent(after)
+        );
+        assert!(after < 0.6 * before, "{mode}: {before} {after}");
+    }
+}
+
 /// Models and runs scatter: on average over boards predictions come closer where the board is unlike the profile, and move
 /// little where it is not. `docs/speed.md` has the numbers.
 #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{TERMS, Vector, Widths};
+use super::{PARTS, TERMS, Vector, Widths};
 
 /// By the name of their model: the weights of each run, and the logarithm of its measured over its predicted time.
 pub(super) type Groups<'a> = BTreeMap<&'a str, Vec<(Vector, f64)>>;
@@ -17,15 +17,19 @@ fn dot(a: &Vector, b: &Vector) -> f64 {
 /// to be added to the weighted terms to give the logarithm of the time. A part that takes twice as long is a larger share of
 /// the whole, so far from the profile its weights are not those that it predicts.
 fn near(weights: &Vector, at: &Vector) -> (Vector, f64) {
-    let parts = weights.iter().zip(at).skip(1);
+    let parts = || weights[PARTS].iter().zip(&at[PARTS]);
     // Without shares nothing is known of the parts.
-    let rest = 1.0 - weights.iter().skip(1).sum::<f64>();
-    let whole = rest + parts.map(|(weight, at)| weight * at.exp()).sum::<f64>();
+    let rest = 1.0 - weights[PARTS].iter().sum::<f64>();
+    let whole = rest + parts().map(|(weight, at)| weight * at.exp()).sum::<f64>();
     let mut there = *weights;
-    for (weight, at) in there.iter_mut().zip(at).skip(1) {
+    for (weight, at) in there[PARTS].iter_mut().zip(&at[PARTS]) {
         *weight *= at.exp() / whole;
     }
-    let weighted: f64 = there.iter().zip(at).skip(1).map(|(w, at)| w * at).sum();
+    let weighted: f64 = there[PARTS]
+        .iter()
+        .zip(&at[PARTS])
+        .map(|(weight, at)| weight * at)
+        .sum();
     (there, whole.ln() - weighted)
 }
 
@@ -226,7 +230,7 @@ mod tests {
     use super::*;
 
     const WIDTHS: Widths = Widths {
-        terms: [0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0],
+        terms: [0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0, 0.0],
         model: 0.1,
         run: 0.1,
     };
@@ -314,7 +318,7 @@ mod tests {
     #[test]
     fn parts_that_take_many_times_as_long_are_found_by_their_share_there() {
         let widths = Widths {
-            terms: [0.0, 0.02, 0.0, 0.0, 0.0, 3.0, 0.0],
+            terms: [0.0, 0.02, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0],
             model: 0.01,
             run: 0.01,
         };
@@ -346,7 +350,7 @@ mod tests {
             ..Shares::default()
         };
         let wide = Widths {
-            terms: [0.01, 0.25, 0.25, 0.25, 0.25, 1.0, 0.41],
+            terms: [0.01, 0.25, 0.25, 0.25, 0.25, 1.0, 0.41, 0.0],
             model: 0.05,
             run: 0.05,
         };
