@@ -18,9 +18,9 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
     if args.max_latency.is_some() {
         bail!("--max-latency is for --parallel auto, which --boards does not have");
     }
-    if args.watch || args.energy_budget.is_some() {
+    if args.watch || args.energy_budget.is_some() || args.generate.is_some() {
         bail!(
-            "--watch and --energy-budget are about one board: leave them out, or leave --boards out"
+            "--watch, --energy-budget and --generate are about one board: leave them out, or leave --boards out"
         );
     }
     let form = args.report.format();

@@ -11,6 +11,7 @@ use crate::checkpoint::{CheckpointError, Origin, RemoteError, SourceFormat};
 use crate::foreign::shell_path;
 use crate::hub::{HubError, Purpose};
 use crate::model::Unknown;
+use crate::note::Note;
 use crate::plan::Plan;
 use crate::planner::{OpenError, Planned, Planner, Request, Schemes, WorkloadRequest};
 use crate::quantize::{self, Destination, Fetched, Start};
@@ -76,11 +77,11 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
         );
     }
     if !plan_of_theirs.fits() {
-        print(&format!(
-            "{name} does not fit: it needs {} of {}\n",
-            plan_of_theirs.memory.total(),
-            plan_of_theirs.available
-        ))?;
+        let (needed, available) = (plan_of_theirs.memory.total(), plan_of_theirs.available);
+        let why = plan_of_theirs
+            .refusal()
+            .map_or(format!("it needs {needed} of {available}"), Note::text);
+        print(&format!("{name} does not fit: {why}\n"))?;
         return Ok(Outcome::No);
     }
     if !is_gguf {

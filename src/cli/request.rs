@@ -52,6 +52,7 @@ pub(super) fn fit(
         schemes: types.map_or(planned.schemes, Schemes::Types),
         workload: WorkloadRequest {
             energy_budget: args.energy_budget,
+            generated_tokens: args.generate,
             ..planned.workload
         },
         ..planned
@@ -211,6 +212,7 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
         ubatch: args.ubatch,
         prompt_tokens: args.prompt_tokens,
         cached_tokens: args.cached_tokens.unwrap_or(0),
+        generated_tokens: None,
         outputs: args.outputs,
         flash_attention: !args.no_flash_attention,
         cuda_graphs: !args.no_cuda_graphs,

@@ -117,6 +117,7 @@ struct Limit {
     until_release: Option<String>,
     largest: Number,
     refused: Option<Number>,
+    granted: Option<Number>,
 }
 
 #[derive(Deserialize)]
@@ -236,6 +237,7 @@ fn board(device: Device) -> BoardFile {
         until: limit.until_release.map(|release| bare(&release)),
         largest: sources.stated(limit.largest),
         refused: sources.maybe(limit.refused),
+        granted: sources.maybe(limit.granted),
     });
     let allocation_limit = allocation_limit.collect();
     let pitfall = device.pitfalls.into_iter().map(|pitfall| PitfallTable {

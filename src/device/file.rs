@@ -380,19 +380,33 @@ impl Reader<'_> {
             ));
         }
         let largest: Sourced<Bytes> = self.number(&format!("{field}.largest"), &limit.largest)?;
-        let refused = self.optional(&format!("{field}.refused"), &limit.refused)?;
+        let number = |name, stated: &Option<Stated>| -> Result<_, DeviceError> {
+            let field = format!("{field}.{name}");
+            let number: Option<Sourced<Bytes>> = self.optional(&field, stated)?;
+            Ok((field, number))
+        };
+        let (field_of_refused, refused) = number("refused", &limit.refused)?;
+        let (field_of_granted, granted) = number("granted", &limit.granted)?;
         let above = refused
             .as_ref()
-            .filter(|refused: &&Sourced<Bytes>| refused.value > largest.value);
+            .filter(|refused| refused.value > largest.value);
         if let Some(refused) = above {
             let rule = "is above `largest`; leave it out, or say what was refused below";
-            return Err(self.refuse(&format!("{field}.refused"), refused.value, rule));
+            return Err(self.refuse(&field_of_refused, refused.value, rule));
+        }
+        let below = granted
+            .as_ref()
+            .filter(|granted| granted.value < largest.value);
+        if let Some(granted) = below {
+            let rule = "is below `largest`; leave it out, or say what was granted above";
+            return Err(self.refuse(&field_of_granted, granted.value, rule));
         }
         Ok(AllocationLimit {
             from,
             until,
             largest,
             refused,
+            granted,
         })
     }
 

@@ -145,17 +145,20 @@ pub struct PowerMode {
     pub fp32: Option<Sourced<OpsPerSecond>>,
 }
 
-/// The largest single GPU allocation that works on some system releases.
+/// What the driver of some system releases grants in a single GPU allocation. Boards were seen to differ: `refused` is at
+/// most `largest`, and `granted` at least.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AllocationLimit {
     /// First release it holds for.
     pub from: L4tRelease,
     /// First release it no longer holds for; `None` while it still does.
     pub until: Option<L4tRelease>,
-    /// The largest size that works.
+    /// The largest size that a plan counts on.
     pub largest: Sourced<Bytes>,
-    /// The smallest size that some boards were seen to refuse, if any below `largest` was.
+    /// The smallest size that some board was refused, if any up to `largest` was.
     pub refused: Option<Sourced<Bytes>>,
+    /// The largest size that some board was granted, if any above `largest` was.
+    pub granted: Option<Sourced<Bytes>>,
 }
 
 /// A known problem of a device, and what to do about it.

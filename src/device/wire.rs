@@ -89,6 +89,7 @@ pub(super) struct LimitTable {
     pub(super) until: Option<String>,
     pub(super) largest: Stated,
     pub(super) refused: Option<Stated>,
+    pub(super) granted: Option<Stated>,
 }
 
 #[derive(Deserialize)]

@@ -30,10 +30,13 @@ const COLUMNS: &[&str] = &[
     "tensor_bytes",
     "sequences",
     "prompt_tokens",
+    "cached_tokens",
     "generated_tokens",
+    "requests",
     "depth",
     "prefill_tps",
     "decode_tps",
+    "output_tps",
     "ttft_s",
     "context",
     "memory_mib",
@@ -83,14 +86,20 @@ pub struct Measurement {
     pub sequences: u64,
     /// Tokens of the prompt.
     pub prompt_tokens: Option<u64>,
+    /// Tokens of the prompt that a prefix cache held already.
+    pub cached_tokens: Option<u64>,
     /// Tokens generated.
     pub generated_tokens: Option<u64>,
+    /// Requests of the run.
+    pub requests: Option<u64>,
     /// Tokens in the cache halfway through the decode.
     pub depth: Option<u64>,
     /// Prompt tokens a second.
     pub prefill_tps: Option<f64>,
     /// Decoded tokens a second.
     pub decode_tps: Option<f64>,
+    /// Generated tokens a second over whole requests: the time in which their prompts are read is in it.
+    pub output_tps: Option<f64>,
     /// Seconds to the first token.
     pub ttft_s: Option<f64>,
     /// Tokens of context reserved.
@@ -236,10 +245,13 @@ fn measurement(row: &CsvLine<'_>) -> Result<Measurement, CsvError> {
         tensor_bytes: row.optional("tensor_bytes")?,
         sequences: row.number("sequences")?,
         prompt_tokens: row.optional("prompt_tokens")?,
+        cached_tokens: row.optional("cached_tokens")?,
         generated_tokens: row.optional("generated_tokens")?,
+        requests: row.optional("requests")?,
         depth: row.optional("depth")?,
         prefill_tps: row.optional("prefill_tps")?,
         decode_tps: row.optional("decode_tps")?,
+        output_tps: row.optional("output_tps")?,
         ttft_s: row.optional("ttft_s")?,
         context: row.optional("context")?,
         memory_mib: row.optional("memory_mib")?,
@@ -286,6 +298,6 @@ mod tests {
         assert!(said(",612,", ",nan,").contains("line 2: `nan` is not a value of `gpu_mhz`"));
         assert!(said(",612,", ",-1,").contains("`gpu_mhz`"));
         assert!(said(",A,", ",D,").contains("`D` is not a value of `grade`"));
-        assert!(said(",612,", ",612,,").contains("line 2 has 29 fields"));
+        assert!(said(",612,", ",612,,").contains("line 2 has 32 fields"));
     }
 }

@@ -39,6 +39,8 @@ pub enum Rated {
     Decode,
     /// The reading of a prompt.
     Prompt,
+    /// Whole requests.
+    Requests,
 }
 
 /// The measurements behind a predicted rate.
@@ -70,6 +72,7 @@ pub fn evidence(runtime: &RuntimeProfile, rated: Rated, asked: EvidenceQuery<'_>
     let residuals = fit.and_then(|fit| match rated {
         Rated::Decode => Some(&fit.decode),
         Rated::Prompt => fit.prefill.as_ref(),
+        Rated::Requests => fit.requests.as_ref(),
     });
     let known = residuals
         .into_iter()
@@ -145,12 +148,12 @@ fn distance(row: &Measurement, rated: Rated, asked: EvidenceQuery<'_>) -> f64 {
     };
     let tokens = match rated {
         Rated::Decode => row.depth.or(row.prompt_tokens),
-        Rated::Prompt => row.prompt_tokens,
+        Rated::Prompt | Rated::Requests => row.prompt_tokens,
     };
     let length = tokens.map_or(1.0, |tokens| apart(tokens, asked.tokens));
     // A prompt is read for one sequence after the other.
     let sequences = match rated {
-        Rated::Decode => apart(row.sequences, asked.sequences),
+        Rated::Decode | Rated::Requests => apart(row.sequences, asked.sequences),
         Rated::Prompt => 0.0,
     };
     let series = |release: L4tRelease| (release.major, release.minor);

@@ -83,6 +83,15 @@ impl ModelSpec {
         self.dims.context > 0 || self.layers.is_empty() || attentions.flatten().next().is_some()
     }
 
+    /// Whether runtimes that keep other states in 16 bits keep this model's in 32, as its configuration may ask.
+    pub fn states_in_f32(&self) -> bool {
+        let text = self.config.get("text_config").unwrap_or(&self.config);
+        let named = ["mamba_ssm_dtype", "mamba_ssm_cache_dtype"];
+        named
+            .iter()
+            .any(|key| text.get(key).is_some_and(|dtype| dtype == "float32"))
+    }
+
     /// Whether any block has a window.
     pub fn has_windows(&self) -> bool {
         self.layers.iter().any(Layer::is_windowed)

@@ -14,6 +14,7 @@ use crate::model::projector::ProjectorError;
 use crate::units::Bytes;
 
 pub use kv::KvProblem;
+pub(crate) use text::most;
 
 /// What a caveat changes for the reader, the most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,14 +55,17 @@ pub enum Note {
     Allocation {
         /// The largest allocation of the plan.
         largest: Bytes,
-        /// The largest that is granted.
+        /// The largest that a plan counts on.
         limit: Bytes,
+        /// The largest that some board was granted, if any above `limit` was.
+        granted: Option<Bytes>,
         /// The L4T release with that limit: that of the board, or the first that is known to have it.
         release: L4tRelease,
         /// The first release without that limit; `None` if none is known.
         lifted: Option<L4tRelease>,
     },
-    /// The driver of this system grants one allocation of this size on some boards, and refused it on others.
+    /// The driver of this system grants one allocation of this size as far as plans count on it, and yet refused some
+    /// board as much.
     AllocationRisk {
         /// The largest allocation of the plan.
         largest: Bytes,
@@ -103,6 +107,17 @@ pub enum Note {
         parallel: u64,
         /// Tokens of the prompt.
         prompt: u64,
+    },
+    /// The runtime's prefix cache keeps whole blocks, fewer tokens than were cached.
+    PrefixBlocks {
+        /// Tokens that were read before.
+        cached: u64,
+        /// Those that are not read again.
+        kept: u64,
+        /// Tokens of a block.
+        block: u64,
+        /// The runtime.
+        runtime: String,
     },
     /// The requested context is longer than the model's own.
     BeyondModelContext {
@@ -361,6 +376,7 @@ impl Note {
             Note::BeyondModelContext { .. } => "beyond_model_context",
             Note::Towers { .. } => "towers_included",
             Note::EncoderTime => "encoder_time_unknown",
+            Note::PrefixBlocks { .. } => "prefix_blocks",
             Note::EncoderUnseen { .. } => "encoder_memory_unknown",
             Note::TextAlone { .. } => "text_alone",
             Note::AudioUncounted => "audio_memory_unknown",
@@ -438,6 +454,7 @@ impl Note {
             | Note::FormatUnmeasured { .. }
             | Note::OtherKernels { .. }
             | Note::EncoderTime
+            | Note::PrefixBlocks { .. }
             | Note::QualityUnused { .. }
             | Note::CacheLoss { cost: None, .. }
             | Note::Fp8StorageOnly

@@ -1,7 +1,7 @@
 //! The sentences of notes: what a report says to people.
 
 use super::Note;
-use crate::units::{counted, nats, tokens};
+use crate::units::{Bytes, counted, nats, tokens};
 
 /// The number of tensors that a note names.
 const NAMED: usize = 4;
@@ -28,12 +28,14 @@ impl Note {
                 "FP8 saves memory here, not arithmetic: Orin (SM87) has no FP8 units, so weights are widened before use".to_owned()
             }
             Note::Kv(problem) => problem.to_string(),
-            Note::Allocation { largest, limit, release, lifted: None } => format!(
-                "one allocation of {largest} exceeds {limit}, the most that the driver is known to grant (L4T {release})"
+            Note::Allocation { largest, limit, granted, release, lifted: None } => format!(
+                "one allocation of {largest} exceeds {}, the most that the driver is known to grant (L4T {release})",
+                most(*limit, *granted)
             ),
-            Note::Allocation { largest, limit, release, lifted: Some(lifted) } => format!(
-                "update to {}: L4T {release} refuses one allocation of {largest}; it grants at most {limit}",
-                lifted.shortest()
+            Note::Allocation { largest, limit, granted, release, lifted: Some(lifted) } => format!(
+                "update to {}: L4T {release} refuses one allocation of {largest}; it grants at most {}",
+                lifted.shortest(),
+                most(*limit, *granted)
             ),
             Note::AllocationRisk { largest, refused, release, lifted } => {
                 let update = match lifted {
@@ -70,6 +72,9 @@ impl Note {
                     tokens(*context)
                 )
             }
+            Note::PrefixBlocks { cached, kept, block, runtime } => format!(
+                "{kept} of the {cached} cached tokens count: the prefix cache of {runtime} keeps whole blocks, of {block} tokens for this model"
+            ),
             Note::BeyondModelContext { limit } => {
                 format!("the model was trained for {} of context; its output degrades beyond that", tokens(*limit))
             }
@@ -259,6 +264,13 @@ impl Note {
 
 fn sum(tensors: &[(String, u64)]) -> u64 {
     tensors.iter().map(|(_, count)| count).sum()
+}
+
+/// What a driver grants at once: what a plan counts on, and more that some board was granted.
+pub(crate) fn most(limit: Bytes, granted: Option<Bytes>) -> String {
+    granted.map_or(limit.to_string(), |granted| {
+        format!("{limit} ({granted} on one board)")
+    })
 }
 
 fn named(tensors: &[String]) -> String {

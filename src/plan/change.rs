@@ -144,7 +144,7 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
         }
     };
     let refused = target.release.and_then(|_| {
-        let limit = device.largest_allocation(target.release)?;
+        let limit = target.allocation_limit()?;
         let is_at_stake = plan.memory.largest_allocation > limit.largest.value;
         limit.until.filter(|_| is_at_stake)
     });

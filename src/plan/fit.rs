@@ -20,7 +20,7 @@ use crate::runtime::RuntimeProfile;
 use crate::scheme::Assignment;
 use crate::units::Bytes;
 
-pub use super::rates::{Published, Speeds};
+pub use super::rates::{Published, RequestEstimate, Speeds};
 pub use super::target::{Target, available, gpu};
 
 /// The plans of one model.
@@ -123,6 +123,11 @@ impl Plan {
     /// Whether it fits.
     pub fn fits(&self) -> bool {
         self.verdict == Verdict::Fits
+    }
+
+    /// Whether nothing but an allocation that the driver may refuse keeps it from fitting: to try it does no harm.
+    pub fn has_room(&self) -> bool {
+        self.headroom() >= 0 && self.memory.kv_problem.is_none()
     }
 
     /// Why it does not fit although there is enough memory: a type of cache that is not possible, or an allocation that the

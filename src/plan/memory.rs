@@ -211,16 +211,14 @@ pub(super) fn ledger_with(
             }
         }
     };
-    // ggml allocates all weights of a device at once, and an untied input embedding separately.
-    let one_buffer = match memory.compute {
-        ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
-        ComputeRule::Ggml { .. } => text,
-        ComputeRule::Fraction { .. } | ComputeRule::Activations { .. } => assignment
-            .tensors
-            .iter()
-            .map(|tensor| tensor.bytes)
-            .max()
-            .unwrap_or(Bytes(0)),
+    let at_once = memory.weights_at_once.as_ref();
+    let weights_at_once = if at_once.is_some_and(|at_once| at_once.value) {
+        let untied = if model.tied { Bytes(0) } else { embedding };
+        text.saturating_sub(untied).max(towers)
+    } else {
+        // Those of encoders are smaller than the token embedding.
+        let tensors = assignment.tensors.iter().map(|tensor| tensor.bytes);
+        tensors.max().unwrap_or(Bytes(0))
     };
     let cached = match memory.kv_allocation.value {
         KvAllocation::Cache => cache.full_bytes.max(cache.window_bytes),
@@ -228,10 +226,9 @@ pub(super) fn ledger_with(
         KvAllocation::Tensor => cache.largest_tensor_bytes,
     };
     let largest = [
-        one_buffer,
+        weights_at_once,
         cached,
         buffers.device,
-        towers,
         encoder.device_bytes,
     ];
     Ledger {

@@ -16,6 +16,7 @@ pub mod memory;
 mod notes;
 pub mod operations;
 pub mod part;
+pub mod prefix;
 pub mod projector;
 mod rates;
 pub mod recommend;
@@ -30,7 +31,7 @@ pub mod workload;
 #[cfg(test)]
 mod golden;
 
-pub use fit::{Fit, Plan, Speeds, Verdict, fit};
+pub use fit::{Fit, Plan, RequestEstimate, Speeds, Verdict, fit};
 pub use memory::Ledger;
 pub use recommend::{Prefer, Preference};
 pub use workload::Workload;

@@ -7,6 +7,7 @@ use crate::model::projector::without_file;
 use crate::note::Note;
 use crate::plan::energy::predicted_rails;
 use crate::plan::memory::Ledger;
+use crate::plan::prefix;
 use crate::plan::projector;
 use crate::plan::rates::unmeasured;
 use crate::plan::target::{Target, gpu, measured_cpu};
@@ -57,6 +58,16 @@ pub(super) fn derive_notes(
             workload.type_v
         };
         notes.push(Note::QuantizedCache { dtype });
+    }
+    let (prompt, cached) = (workload.prompt_tokens, workload.cached_tokens);
+    let kept = prefix::kept(model, &runtime.memory, prompt, cached);
+    if let Some(block) = prefix::block(model, &runtime.memory).filter(|_| kept < cached) {
+        notes.push(Note::PrefixBlocks {
+            cached,
+            kept,
+            block,
+            runtime: runtime.name.clone(),
+        });
     }
     let sequence = workload.context / workload.parallel.max(1);
     let room = sequence.saturating_sub(workload.prompt_tokens);
@@ -210,7 +221,7 @@ pub(super) fn contiguity_note(
     session: Session,
 ) -> Option<Note> {
     let device = target.device;
-    gpu(target.mode)?;
+    gpu(target.mode).filter(|_| target.runtime.backend == ComputeBackend::Cuda)?;
     let largest = memory.largest_allocation;
     let free = device.at_hand.as_ref().and_then(|here| here.free);
     let (limit, now) = match (free, session, &device.fragmented) {
@@ -229,7 +240,7 @@ pub(super) fn contiguity_note(
 pub(super) fn risk_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
     let release = target.release?;
     let largest = memory.largest_allocation;
-    let limit = target.device.largest_allocation(Some(release))?;
+    let limit = target.allocation_limit()?;
     let refused = limit.refused.as_ref()?.value;
     (refused <= largest).then_some(Note::AllocationRisk {
         largest,
@@ -239,33 +250,33 @@ pub(super) fn risk_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
     })
 }
 
-/// The largest allocation that the driver grants on the board's release or, where that is not known, on current ones;
+/// The largest allocation that a plan counts on under the board's release or, where that is not known, under current ones;
 /// `None` where no limit is known.
 pub(super) fn granted(target: Target<'_>) -> Option<Bytes> {
-    let limit = target.device.largest_allocation(target.release)?;
+    let limit = target.allocation_limit()?;
     let is_lifted = limit.until.is_some() && target.release.is_none();
     (!is_lifted).then_some(limit.largest.value)
 }
 
-/// The caveat that one allocation is larger than the driver grants: on the board's release or, where that is not known,
+/// The caveat that one allocation is larger than a plan counts on: on the board's release or, where that is not known,
 /// on current releases, else on the older ones that are known to have a limit.
 pub(super) fn allocation_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
-    let device = target.device;
     let largest = memory.largest_allocation;
     let note = |limit: &AllocationLimit| Note::Allocation {
         largest,
         limit: limit.largest.value,
+        granted: limit.granted.as_ref().map(|granted| granted.value),
         release: target.release.unwrap_or(limit.from),
         lifted: limit.until,
     };
-    let now = device
-        .largest_allocation(target.release)
+    let now = target
+        .allocation_limit()
         .filter(|limit| largest > limit.largest.value);
     match (now, target.release) {
         (Some(limit), _) => Some(note(limit)),
         (None, Some(_)) => None,
-        (None, None) => device
-            .allocation_limits
+        (None, None) => target
+            .allocation_limits()
             .iter()
             .find(|limit| limit.until.is_some() && largest > limit.largest.value)
             .map(note),

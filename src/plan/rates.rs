@@ -11,9 +11,11 @@ use crate::plan::operations::{
     cache_operations, decode_operations, operations_of, prompt_work, prompt_work_of,
 };
 use crate::plan::part::ModelPart;
+use crate::plan::prefix;
 use crate::plan::projector;
 use crate::plan::speed::{
-    self, ClockedGpu, DecodeEstimate, Operation, OperationGroup, PromptEstimate, Spread, finite,
+    self, ClockedGpu, DecodeEstimate, Operation, OperationGroup, PromptEstimate, Requests, Spread,
+    finite,
 };
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
@@ -33,10 +35,25 @@ pub struct Speeds {
     /// Seconds of the image encoder for all images of the prompt, which the time to the first token includes; `None` without
     /// images, and where its speed is not known.
     pub encoder: Option<Spread>,
+    /// Whole requests, where the tokens of their answers are known.
+    pub requests: Option<RequestEstimate>,
     /// Texts of the prompt's length a second, of a model that turns texts into numbers.
     pub texts: Option<Spread>,
     /// `None` where this machine was measured itself.
     pub published: Option<Published>,
+}
+
+/// Whole requests, as many at a time as sequences are decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestEstimate {
+    /// What they are.
+    pub work: Requests,
+    /// Seconds from a request to the end of its answer, in which the others are served too.
+    pub seconds: Spread,
+    /// Generated tokens a second over all of them, the time to read prompts included.
+    pub output_rate: Spread,
+    /// The measurements behind that rate; `None` where this machine was measured itself.
+    pub evidence: Option<Evidence>,
 }
 
 impl Speeds {
@@ -96,7 +113,16 @@ pub(super) fn speeds(
         head.filter(|operation| operation.group == OperationGroup::Head)
             .for_each(|operation| operation.group = OperationGroup::FeedForward);
     }
-    let prompt = prompt_work(model, workload);
+    let reading = Workload {
+        cached_tokens: prefix::kept(
+            model,
+            &target.runtime.memory,
+            workload.prompt_tokens,
+            workload.cached_tokens,
+        ),
+        ..workload.clone()
+    };
+    let prompt = prompt_work(model, &reading);
     let mut speeds = match (gpu(target.mode), measured_cpu(target)) {
         (_, Some(cpu)) if !cpu::unmeasured(&operations, cpu).is_empty() => return None,
         (_, Some(cpu)) => {
@@ -111,6 +137,7 @@ pub(super) fn speeds(
                 decode,
                 prefill: cpu::prefill(&operations, prompt, machine),
                 encoder: None,
+                requests: None,
                 texts: None,
                 published: None,
             }
@@ -121,29 +148,14 @@ pub(super) fn speeds(
             let decode = |gpu: ClockedGpu| {
                 speed::decode(&operations, layers, workload.parallel, &gpu, refined)
             };
-            let asked = EvidenceQuery {
-                board: &target.device.id,
-                power_mode: &target.mode.name,
-                clocks: target.clocks,
-                release: target.release,
-                scheme: &assignment.scheme,
-                bytes: assignment.tensor_bytes().0,
-                tokens: workload.prompt_tokens,
-                shape: Shape {
-                    hidden: model.dims.hidden,
-                    layers,
-                    vocabulary: model.dims.vocab,
-                },
-                sequences: workload.parallel,
-                flash_attention: workload.flash_attention,
-                cuda_graphs: workload.cuda_graphs,
-            };
+            let asked = asked(model, assignment, target, workload);
             let here = decode(now);
             let expected = here.tokens_per_second.expected.max(f64::MIN_POSITIVE);
             let gain = |gpu: ClockedGpu| decode(gpu).tokens_per_second.expected / expected;
             Speeds {
                 prefill: speed::prefill(&operations, layers, prompt, &now, speed),
                 encoder: None,
+                requests: None,
                 texts: None,
                 published: Some(Published {
                     twice_the_bandwidth: gain(ClockedGpu {
@@ -193,6 +205,9 @@ pub(super) fn speeds(
         first.expected = finite(first.expected + encoder.expected);
         first.high = finite(first.high + encoder.high);
     }
+    speeds.requests = workload
+        .generated_tokens
+        .and_then(|generated| requests(model, assignment, target, workload, &speeds, generated));
     speeds.texts = model.retrieval.as_ref().map(|_| {
         let tokens = workload.prompt_tokens.max(1) as f64;
         let rate = speeds.prefill.tokens_per_second;
@@ -203,6 +218,69 @@ pub(super) fn speeds(
         }
     });
     Some(speeds)
+}
+
+/// Whole requests with answers of `generated` tokens, whose prompt `speeds` rates: they decode at the depth that an answer has
+/// halfway.
+fn requests(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    target: Target<'_>,
+    workload: &Workload,
+    speeds: &Speeds,
+    generated: u64,
+) -> Option<RequestEstimate> {
+    let halfway = Workload {
+        prompt_tokens: workload.prompt_tokens.saturating_add(generated / 2),
+        cached_tokens: 0,
+        generated_tokens: None,
+        images: 0,
+        ..workload.clone()
+    };
+    let decode = self::speeds(model, assignment, target, &halfway)?.decode;
+    let work = Requests {
+        sequences: workload.parallel.max(1),
+        generated,
+    };
+    let (first, decode) = (
+        &speeds.prefill.time_to_first_token,
+        &decode.tokens_per_second,
+    );
+    Some(RequestEstimate {
+        work,
+        seconds: work.time(first, decode),
+        output_rate: work.output_rate(first, decode),
+        evidence: speeds.published.as_ref().map(|_| {
+            let asked = asked(model, assignment, target, workload);
+            evidence(target.runtime, Rated::Requests, asked)
+        }),
+    })
+}
+
+/// What measurements are looked for.
+fn asked<'a>(
+    model: &ModelSpec,
+    assignment: &'a Assignment,
+    target: Target<'a>,
+    workload: &Workload,
+) -> EvidenceQuery<'a> {
+    EvidenceQuery {
+        board: &target.device.id,
+        power_mode: &target.mode.name,
+        clocks: target.clocks,
+        release: target.release,
+        scheme: &assignment.scheme,
+        bytes: assignment.tensor_bytes().0,
+        tokens: workload.prompt_tokens,
+        shape: Shape {
+            hidden: model.dims.hidden,
+            layers: model.layers.len() as u64,
+            vocabulary: model.dims.vocab,
+        },
+        sequences: workload.parallel,
+        flash_attention: workload.flash_attention,
+        cuda_graphs: workload.cuda_graphs,
+    }
 }
 
 /// The decode rates of `model` on each of `targets` at each of `depths`. `None` as for [`speeds`].

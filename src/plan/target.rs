@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::device::{Clocks, Cpu, DeviceProfile, L4tRelease, PowerMode};
+use crate::device::{AllocationLimit, Clocks, Cpu, DeviceProfile, L4tRelease, PowerMode};
 use crate::plan::speed::ClockedGpu;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
@@ -26,6 +26,20 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
+    /// The limits for one GPU allocation by release of the system; none where the runtime computes on the processors.
+    pub(super) fn allocation_limits(self) -> &'a [AllocationLimit] {
+        match self.runtime.backend {
+            ComputeBackend::Cpu => &[],
+            ComputeBackend::Cuda => &self.device.allocation_limits,
+        }
+    }
+
+    /// The one of the board's release or, where that is not known, of current ones.
+    pub(super) fn allocation_limit(self) -> Option<&'a AllocationLimit> {
+        let limits = self.allocation_limits();
+        (!limits.is_empty()).then(|| self.device.largest_allocation(self.release))?
+    }
+
     /// The runtime's speed with the workload's way to launch kernels, under the board's conditions.
     pub(super) fn speed(self, workload: &Workload) -> Cow<'a, Speed> {
         let (clocks, release) = (self.clocks, self.release);

@@ -37,6 +37,8 @@ pub struct Workload {
     pub prompt_tokens: u64,
     /// Tokens at the start of the prompt that the cache holds already.
     pub cached_tokens: u64,
+    /// Tokens of each answer, where whole requests are to be predicted.
+    pub generated_tokens: Option<u64>,
     /// Rows of logits reserved in a pass; `None` leaves it to the runtime.
     pub outputs: Option<u64>,
     /// Fused attention, which never holds the score matrix.
@@ -77,6 +79,7 @@ impl Default for Workload {
             ubatch: 512,
             prompt_tokens: 512,
             cached_tokens: 0,
+            generated_tokens: None,
             outputs: None,
             flash_attention: true,
             cuda_graphs: true,

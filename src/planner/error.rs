@@ -105,6 +105,24 @@ pub enum PlanError {
         /// Tokens of the prompt.
         prompt: u64,
     },
+    /// Prompt and answer are longer than the context of a sequence.
+    #[error(
+        "--prompt-tokens {prompt} and --generate {generated} exceed the {context} tokens of context that a sequence has: raise --context, or lower either"
+    )]
+    AnswerBeyondContext {
+        /// Tokens of the prompt.
+        prompt: u64,
+        /// Tokens of the answer.
+        generated: u64,
+        /// Tokens of context of each sequence.
+        context: u64,
+    },
+    /// Answers of a model that turns texts into numbers.
+    #[error("{model} writes no answers: leave out --generate")]
+    NoAnswers {
+        /// Its name.
+        model: String,
+    },
     /// Images for a model that has no image encoder of a known kind, or for a runtime without any.
     #[error("{model}: --image and --images are of no use, because {why}")]
     NoImages {

@@ -101,6 +101,8 @@ pub struct WorkloadRequest {
     pub prompt_tokens: Option<u64>,
     /// Tokens at the start of the prompt that the cache holds already; less than the prompt has.
     pub cached_tokens: u64,
+    /// Tokens of each answer, where whole requests are to be predicted.
+    pub generated_tokens: Option<u64>,
     /// Rows of logits reserved in a pass; `None` leaves it to the runtime.
     pub outputs: Option<u64>,
     /// Fused attention, which never holds the score matrix.
@@ -158,6 +160,7 @@ impl Default for WorkloadRequest {
             ubatch: usual.ubatch,
             prompt_tokens: None,
             cached_tokens: usual.cached_tokens,
+            generated_tokens: usual.generated_tokens,
             outputs: usual.outputs,
             flash_attention: usual.flash_attention,
             cuda_graphs: usual.cuda_graphs,
@@ -200,8 +203,9 @@ impl WorkloadRequest {
     /// # Errors
     /// [`PlanError::PromptBeyondContext`] where the prompt is longer than the context,
     /// [`PlanError::SequencesBeyondContext`] where
-    /// there are more sequences than tokens of it, [`PlanError::CachedBeyondPrompt`] where the cache holds all of it, [`PlanError::KvType`] where the
-    /// runtime has no cache of such a type.
+    /// there are more sequences than tokens of it, [`PlanError::CachedBeyondPrompt`] where the cache holds all of it,
+    /// [`PlanError::AnswerBeyondContext`] where prompt and answer are longer than a sequence's context, [`PlanError::NoAnswers`]
+    /// where the model writes none, [`PlanError::KvType`] where the runtime has no cache of such a type.
     pub fn of(&self, model: &ModelSpec, runtime: &RuntimeProfile) -> Result<Workload, PlanError> {
         let limit = match model.dims.context {
             0 => u64::MAX,
@@ -220,6 +224,21 @@ impl WorkloadRequest {
         let cached = self.cached_tokens;
         if cached > 0 && cached >= prompt {
             return Err(PlanError::CachedBeyondPrompt { cached, prompt });
+        }
+        if let Some(generated) = self.generated_tokens {
+            if model.retrieval.is_some() {
+                return Err(PlanError::NoAnswers {
+                    model: model.name.clone(),
+                });
+            }
+            let each = context / self.parallel.max(1);
+            if prompt.saturating_add(generated) > each {
+                return Err(PlanError::AnswerBeyondContext {
+                    prompt,
+                    generated,
+                    context: each,
+                });
+            }
         }
         let type_k = self.type_k.unwrap_or(self.kv_type);
         let type_v = self.type_v.unwrap_or(self.kv_type);
@@ -253,6 +272,7 @@ impl WorkloadRequest {
             },
             prompt_tokens: prompt,
             cached_tokens: cached,
+            generated_tokens: self.generated_tokens,
             outputs: self.outputs,
             flash_attention: self.flash_attention,
             cuda_graphs: self.cuda_graphs,

@@ -110,7 +110,8 @@ impl Screen {
         self.text.push('\n');
     }
 
-    /// Appends words on one line, cut after the last clause that there is room for.
+    /// Appends words on one line, cut after the last clause that there is room for. Where these are nested by colons, the
+    /// outermost is the sentence: what stands between two colons is the beginning of a reason.
     pub(super) fn clause(&mut self, words: &str) {
         let words = Foreign(words).to_string();
         let room = words.char_indices().nth(self.width());
@@ -121,8 +122,9 @@ impl Screen {
         // A word alone before a colon is no clause.
         let is_clause = |end: &usize| *end <= room && words[..*end].split(' ').count() > 3;
         let ends = |mark| words.match_indices(mark).map(|(end, _)| end);
-        let clause = |mark| ends(mark).filter(is_clause).last();
-        match clause("; ").or_else(|| clause(": ")) {
+        let clause = ends("; ").filter(is_clause).last();
+        let sentence = || ends(": ").find(is_clause);
+        match clause.or_else(sentence) {
             Some(end) => self.line(format_args!("{}", &words[..end])),
             None => {
                 let end = fits.char_indices().rev().nth(3).map_or(0, |(end, _)| end);
@@ -192,6 +194,10 @@ mod tests {
         assert_eq!(
             clause("note: a word of many letters that goes on and on"),
             "note: a word of many letters that ...\n"
+        );
+        assert_eq!(
+            clause("note: an encoder is not counted: its file: no such key"),
+            "note: an encoder is not counted\n"
         );
         let unbroken = "\u{e9}".repeat(50);
         assert_eq!(clause(&unbroken), format!("{} ...\n", "\u{e9}".repeat(36)));

@@ -267,10 +267,16 @@ impl RuntimeProfile {
             ),
             ("memory.loading_entry_bytes", &memory.loading_entry_bytes),
         ];
+        let at_once = memory.weights_at_once.iter();
+        cited.extend(
+            at_once.map(|known| ("memory.weights_at_once".to_owned(), known.source.clone())),
+        );
         let tokenizer = memory.tokenizer_bytes.iter();
         cited.extend(
             tokenizer.map(|bytes| ("memory.tokenizer_bytes".to_owned(), bytes.source.clone())),
         );
+        let block = memory.prefix_block.iter();
+        cited.extend(block.map(|block| ("memory.prefix_block".to_owned(), block.source.clone())));
         let process = memory.process_bytes.iter();
         cited
             .extend(process.map(|bytes| ("memory.process_bytes".to_owned(), bytes.source.clone())));

@@ -152,6 +152,10 @@ pub struct Memory {
     /// The KV cache of a sequence is rounded up to a multiple of this many tokens (llama.cpp's
     /// padding, vLLM's block).
     pub context_multiple: Sourced<u64>,
+    /// Tokens of a block of its prefix cache, which it keeps or reads again together. Without: any number of tokens is kept.
+    pub prefix_block: Option<Sourced<u64>>,
+    /// Whether it allocates its weights in one piece, an untied input embedding apart. Without: each tensor by itself.
+    pub weights_at_once: Option<Sourced<bool>>,
     /// How much of the KV cache it allocates at once.
     pub kv_allocation: Sourced<KvAllocation>,
     /// How many rows of logits are reserved.

@@ -15,6 +15,8 @@ pub struct FitRecord {
     pub decode: FitErrors,
     /// Prompt rates and times to the first token.
     pub prefill: Option<FitErrors>,
+    /// Rates over whole requests.
+    pub requests: Option<FitErrors>,
 }
 
 /// Errors of one kind of measurement, each with its model left out of the fit, in percent of the measurement.

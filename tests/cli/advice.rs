@@ -258,15 +258,15 @@ fn advice_does_not_lose_to_flags_that_were_given() {
     }
 }
 
-/// Q4_K_M has room on a board of 8 GB, and the driver of R36.4.7 grants no 4 GiB at once.
+/// Q4_K_M has room on a board of 8 GB, and the driver of R36.4.7 grants no 4 GiB at once; it grants what Q1_0 needs.
 #[test]
 fn a_format_that_the_driver_refuses_says_so_where_it_is_decided() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["qwen3-8b", "llama-3.1-8b"] {
         let model = config(directory.path(), name);
-        let words = format!("fit {model} --scheme q4_k_m,q2_k --l4t 36.4.7");
+        let words = format!("fit {model} --scheme q4_k_m,q1_0 --l4t 36.4.7");
         let document = json(0, &words);
-        assert_eq!(document["recommended"], "q2_k");
+        assert_eq!(document["recommended"], "q1_0");
         let plans = document["plans"].as_array().unwrap();
         let plan = plans
             .iter()
@@ -291,9 +291,11 @@ fn a_format_that_the_driver_refuses_says_so_where_it_is_decided() {
             let reason = "; there is room for Q4_K_M, but one allocation of 4.3";
             let (headline, _) = flat.split_once("max ctx").unwrap();
             assert!(headline.contains(reason), "{headline}");
-            assert!(headline.contains("fails on L4T R36.4.7, which grants at most 3.00 GiB"));
+            let limit =
+                "fails on L4T R36.4.7, which grants at most 1.40 GiB (3.00 GiB on one board)";
+            assert!(headline.contains(limit), "{headline}");
         }
-        let words = format!("fit {model} --scheme q4_k_m,q2_k --l4t 36.5.0");
+        let words = format!("fit {model} --scheme q4_k_m,q1_0 --l4t 36.5.0");
         let newer = says(0, &words);
         assert!(newer.starts_with("FITS as Q4_K_M: "), "{newer}");
     }

@@ -125,7 +125,7 @@ fn elsewhere_the_super_board_is_planned_in_the_mode_it_starts_in() {
     assert_eq!(nowhere.out, run.out);
 }
 
-/// R36.4.7 refuses one allocation above 3 GiB, and it is the release of the machine that says so.
+/// R36.4.7 refuses one allocation above 1.5 GB, and it is the release of the machine that says so.
 #[test]
 fn the_release_of_the_machine_decides_without_being_named() {
     let words = "fit fixtures/gemma-3n-e2b-it --scheme q4_k_m";

@@ -111,7 +111,17 @@ fn a_refusal_is_on_the_page() {
         "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": false, "hidden_act": "silu",
     });
     fs::write(&file, config.to_string()).unwrap();
-    let words = format!("fit {} {BOARD} --context 512 --format html", file.display());
+    // A board whose driver is known to grant 5 GiB at once.
+    let mut board = json(0, "devices show orin-nano-8gb");
+    let limits = board["device"]["allocation_limits"].as_array_mut().unwrap();
+    limits.last_mut().unwrap()["largest"]["bytes"] = (5_u64 << 30).into();
+    let strict = directory.path().join("strict.json");
+    fs::write(&strict, board.to_string()).unwrap();
+    let words = format!(
+        "fit {} --device {} --context 512 --format html",
+        file.display(),
+        strict.display()
+    );
     let page = says(1, &words);
     let document = page::document(&page);
     assert_eq!(page.matches(">refused</td>").count(), 2);

@@ -1,5 +1,7 @@
 //! `orinplan fit --boards`: one model on several boards.
 
+use serde_json::json as document;
+
 use crate::support::{QWEN, json, refused, run, says};
 
 const TWO: &str = "--boards 2xorin-nano-8gb";
@@ -210,4 +212,31 @@ fn a_measured_link_is_told_once() {
         "{flat}"
     );
     assert!(!flat.contains("110MB/s,0.3ms"), "{flat}");
+}
+
+/// Each half of the weights is one allocation on its board, and R36.4.7 grants neither; R36.5 grants both.
+#[test]
+fn an_update_of_the_boards_is_advised_where_their_driver_refuses() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.json");
+    let config = document!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 4096,
+        "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "intermediate_size": 12288, "vocab_size": 151_936, "max_position_embeddings": 40960,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": false, "hidden_act": "silu",
+    });
+    std::fs::write(&path, config.to_string()).unwrap();
+    let words = format!("fit {} {TWO} --l4t 36.4.7", path.display());
+    let said = says(1, &words);
+    let flat = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The format whose allocations are least above the limit is the closest.
+    assert!(
+        flat.contains("Q2_K comes closest, but on board 1 one allocation of"),
+        "{flat}"
+    );
+    assert!(
+        flat.contains("1. update to JetPack 6.2.2 (L4T R36.5.0) or later: Q4_K_"),
+        "{flat}"
+    );
+    json(0, &words.replace("36.4.7", "36.5.0"));
 }

@@ -88,3 +88,79 @@ fn words_that_do_not_belong_together_are_refused() {
         &["one model"],
     );
 }
+
+#[test]
+fn whole_requests_are_a_prompt_and_the_steps_of_an_answer() {
+    let board = "--device orin-nano-8gb --power-mode MAXN_SUPER --scheme q4_k_m --context 4096";
+    let at = |words: &str| json(0, &format!("fit {QWEN} {board} {words}"))["plans"][0].clone();
+    let value =
+        |plan: &serde_json::Value, pointer: &str| plan.pointer(pointer).unwrap().as_f64().unwrap();
+    let whole = at("--prompt-tokens 512 --generate 256 --parallel 4");
+    assert!(
+        at("--prompt-tokens 512 --parallel 4")
+            .get("requests")
+            .is_none()
+    );
+    // Four prompts of 512, then the steps behind them at the depth of half an answer.
+    let first = value(&whole, "/prefill/time_to_first_token_seconds/expected");
+    let halfway = at("--prompt-tokens 640 --parallel 4");
+    let step = 4.0 / value(&halfway, "/decode/tokens_per_second/expected");
+    let seconds = 4.0 * first + 252.0 * step;
+    let off = |found: f64, expected: f64| {
+        assert!((found / expected - 1.0).abs() < 1e-3, "{found} {expected}")
+    };
+    off(value(&whole, "/requests/seconds/expected"), seconds);
+    off(
+        value(&whole, "/requests/output_tokens_per_second/expected"),
+        1024.0 / seconds,
+    );
+    off(
+        value(&whole, "/requests/requests_per_minute/expected"),
+        240.0 / seconds,
+    );
+    let text = run(&format!(
+        "fit {QWEN} {board} --prompt-tokens 512 --generate 256 --parallel 4"
+    ))
+    .out;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("4 requests at a time (512 + 256 tokens) give "),
+        "{text}"
+    );
+
+    for (words, said) in [
+        (
+            "--generate 4000",
+            "--prompt-tokens 512 and --generate 4000 exceed the 4096 tokens of context that a sequence has",
+        ),
+        ("--parallel 8 --generate 1", "exceed the 512 tokens"),
+        ("--generate 64 --draft lookup", "--draft"),
+        ("--generate 0", "from 1 to"),
+    ] {
+        refused(&format!("fit {QWEN} {board} {words}"), &[said]);
+    }
+}
+
+/// vLLM keeps whole blocks of 16 tokens of a prompt; llama.cpp any number.
+#[test]
+fn a_cached_prefix_counts_in_blocks() {
+    let at = |runtime: &str, cached: u64| {
+        let words = format!(
+            "fit {QWEN} --device orin-nano-8gb --runtime {runtime} --prompt-tokens 512 --cached-tokens {cached}"
+        );
+        json(0, &words)["plans"][0].clone()
+    };
+    let first = |runtime: &str, cached| {
+        at(runtime, cached)["prefill"]["time_to_first_token_seconds"]["expected"].clone()
+    };
+    assert_eq!(first("vllm", 304), first("vllm", 319));
+    assert_ne!(first("vllm", 304), first("vllm", 320));
+    assert_ne!(first("llama.cpp", 304), first("llama.cpp", 319));
+    let notes = |cached| at("vllm", cached)["notes"].to_string();
+    assert!(
+        notes(319).contains("304 of the 319 cached tokens count"),
+        "{}",
+        notes(319)
+    );
+    assert!(!notes(320).contains("prefix_blocks"));
+}

@@ -102,6 +102,8 @@ fn bytes_on_each_board_are_those_of_the_published_run() {
         .map(|stage| stage.memory.weights.0)
         .collect();
     assert_eq!(weights, [6_140_276_736, 6_166_843_392]);
+    // It ran: the driver granted the weights of the second board in one piece.
+    assert!(split.fits());
     let cache = split
         .stages
         .iter()

@@ -120,6 +120,20 @@ fn with_context(context: u64) -> Request {
     asked
 }
 
+/// A board whose driver is known to grant 5 GiB at once, as a device file in `folder`.
+fn strict(folder: &Path) -> String {
+    let shipped = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/profiles/boards/orin-nano-8gb.toml"
+    );
+    let board = std::fs::read_to_string(shipped).unwrap();
+    let granted = "value = \"6166843392 B\"";
+    assert!(board.contains(granted));
+    let path = folder.join("strict.toml");
+    std::fs::write(&path, board.replace(granted, "value = \"5 GiB\"")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 /// The text for one board; `None` where the runtime does not load the model.
 fn one(planner: &Planner, request: &Request) -> Option<String> {
     let planned = planner.plan(request).ok()?;
@@ -292,7 +306,9 @@ fn many_models_are_a_screen() {
 fn a_refusal_is_told_as_one() {
     let folder = large();
     let planner = Planner::open(folder.path().join("Dense-14B").to_str().unwrap()).unwrap();
-    let planned = planner.plan(&with_context(512)).unwrap();
+    let mut asked = with_context(512);
+    asked.board.device = Some(strict(folder.path()));
+    let planned = planner.plan(&asked).unwrap();
     let report = Report::new(&planner, &planned);
     let text = fit::text(&report, None, VIEW);
     let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -384,7 +400,10 @@ fn a_list_of_boards_explains_what_it_shows_and_a_board_shows_all() {
 #[test]
 fn numbers_of_sequences_say_why_they_are_not_taken() {
     let planner = drafter();
-    let text = auto(&planner, &usual()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut strict_board = usual();
+    strict_board.board.device = Some(strict(folder.path()));
+    let text = auto(&planner, &strict_board).unwrap();
     assert!(text.contains("\n refused  "), "{text}");
     assert!(
         text.contains("refused: L4T R36.5.0 grants no allocation above 5.00 GiB"),

@@ -16,6 +16,7 @@ mod invariants;
 mod operations;
 mod processors;
 mod published;
+mod requests;
 mod screens;
 mod snapshots;
 mod speculation;

@@ -384,6 +384,37 @@ fn a_model_that_this_machine_cannot_hold_is_not_tried() {
     );
 }
 
+/// Boards differ in what their drivers grant, and a load that a driver refuses harms nothing: the run tells.
+#[test]
+fn a_model_that_the_driver_may_refuse_is_tried() {
+    let context = Machine::new();
+    let shipped = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/profiles/boards/orin-nano-8gb.toml"
+    );
+    let board = fs::read_to_string(shipped).unwrap();
+    let strict = board.replacen("value = \"6166843392 B\"", "value = \"1 MiB\"", 1);
+    fs::write(context.path("strict.toml"), strict).unwrap();
+    let program = context.program(&rows("CUDA", &[900.0], &[60.0]));
+    let [model, board] = ["m.gguf", "strict.toml"].map(|name| context.path(name));
+    let words = [
+        "validate",
+        model.to_str().unwrap(),
+        "--backend",
+        "llama-bench",
+        "--device",
+        board.to_str().unwrap(),
+        "--program",
+        program.to_str().unwrap(),
+        "--format",
+        "json",
+    ];
+    let run = run_on_board(context.folder.path(), &words);
+    let found: Value = serde_json::from_str(&run.out).expect(&run.err);
+    assert_ne!(found["verdict"], "does_not_fit");
+    assert_ne!(found["measured"], Value::Null);
+}
+
 #[test]
 fn an_interrupt_ends_the_program_and_the_measurement() {
     let context = Machine::new();

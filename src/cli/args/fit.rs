@@ -10,7 +10,7 @@ use super::{
     ReportFormat, WorkloadArgs,
 };
 
-use super::parse::{parse_latency, parse_watts};
+use super::parse::{parse_latency, parse_watts, tokens};
 use crate::units::Seconds;
 
 #[derive(Debug, Args)]
@@ -37,6 +37,10 @@ pub(in crate::cli) struct FitArgs {
     /// With --parallel auto: the longest time between two tokens of a sequence, such as 80ms
     #[arg(long, value_name = "TIME", value_parser = parse_latency)]
     pub max_latency: Option<Seconds>,
+    /// Tokens of each answer: also predict whole requests, each a prompt and such an answer, with as many at a time as
+    /// --parallel says, as benchmarks of servers count them
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "draft", value_parser = tokens(1..=1 << 20))]
+    pub generate: Option<u64>,
     /// Power limit in watts while decoding, such as 10W; the report names the fastest power mode within it
     #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
     pub energy_budget: Option<f64>,

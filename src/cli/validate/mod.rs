@@ -75,7 +75,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         result: RunResult::DoesNotFit,
         saved: None,
     };
-    if backend.starts_the_model() && !plan.fits() {
+    if backend.starts_the_model() && !plan.has_room() {
         show(&shown(args, &report)?)?;
         return Ok(Outcome::No);
     }

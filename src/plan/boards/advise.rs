@@ -3,7 +3,7 @@
 //! In: the boards, and a format that does not fit them. Out: a few changes, each of which was planned and fits. Must not:
 //! offer a combination of which a part would be enough.
 
-use super::{Cluster, Split, Times, Whole};
+use super::{Cluster, Split, Stage, Times, Whole};
 use crate::device::DeviceProfile;
 use crate::evidence::quality::CacheCosts;
 use crate::model::ModelSpec;
@@ -99,8 +99,8 @@ pub fn advise(
 
 /// What the board that lacks most lacks.
 fn largest_lack(split: &Split) -> Lack {
-    let missing = |stage: &super::Stage| stage.memory.total().saturating_sub(stage.available);
-    let most = split.stages.iter().map(missing).max().unwrap_or_default();
+    let most = split.stages.iter().map(Stage::missing).max();
+    let most = most.unwrap_or_default();
     let mut refusals = split
         .stages
         .iter()
@@ -134,19 +134,25 @@ fn changes(cluster: &Cluster<'_>, asked: Asked<'_>) -> Vec<BoardsAdvice> {
             PlanChange::Update(_) | PlanChange::Idle { .. } | PlanChange::Budget(_)
         )
     };
-    let options: Vec<(f64, PlanChange)> = dimensions(&start, asked.plans)
-        .into_iter()
-        .flatten()
-        .filter(|(_, change)| is_of_all(change))
-        .collect();
+    let of_all = dimensions(&start, asked.plans).into_iter().flatten();
+    let of_all = of_all.filter(|(_, change)| is_of_all(change));
+    let options: Vec<(f64, PlanChange)> = update(cluster).into_iter().chain(of_all).collect();
     let then = |changes: &[PlanChange]| {
         let start = start.clone();
         changes
             .iter()
             .fold(start, |now, change| now.with(change, asked.plans))
     };
-    let fits =
-        |now: &Situation<'_>| cluster.has_room(asked.model, &now.plan.assignment, &now.workload);
+    let fits = |changes: &[PlanChange]| {
+        let now = then(changes);
+        let targets = updated(cluster.targets, changes);
+        let targets = &targets;
+        let cluster = Cluster {
+            targets,
+            ..*cluster
+        };
+        cluster.has_room(asked.model, &now.plan.assignment, &now.workload)
+    };
     let mut ways: Vec<(f64, Vec<PlanChange>)> = Vec::new();
     let is_more = |ways: &[(f64, Vec<PlanChange>)], changes: &[PlanChange]| {
         let has = |known: &PlanChange| {
@@ -159,7 +165,7 @@ fn changes(cluster: &Cluster<'_>, asked: Asked<'_>) -> Vec<BoardsAdvice> {
     };
     for (loss, change) in &options {
         let one = vec![change.clone()];
-        if !is_more(&ways, &one) && fits(&then(&one)) {
+        if !is_more(&ways, &one) && fits(&one) {
             ways.push((*loss, one));
         }
     }
@@ -170,7 +176,7 @@ fn changes(cluster: &Cluster<'_>, asked: Asked<'_>) -> Vec<BoardsAdvice> {
         for (further, change) in &options {
             let both = vec![change.clone(), scheme.clone()];
             let is_pair = !matches!(change, PlanChange::Scheme(_));
-            if is_pair && !is_more(&ways, &both) && fits(&then(&both)) {
+            if is_pair && !is_more(&ways, &both) && fits(&both) {
                 ways.push((loss + further + FURTHER_CHANGE, both));
             }
         }
@@ -184,6 +190,29 @@ fn changes(cluster: &Cluster<'_>, asked: Asked<'_>) -> Vec<BoardsAdvice> {
         changes,
     });
     advice.collect()
+}
+
+/// The release that lifts the limits for one allocation of all boards whose release is known.
+fn update(cluster: &Cluster<'_>) -> Option<(f64, PlanChange)> {
+    let lifted = |target: &Target<'_>| {
+        target.release?;
+        target.allocation_limit()?.until
+    };
+    let release = cluster.targets.iter().filter_map(lifted).max()?;
+    Some((0.0, PlanChange::Update(release)))
+}
+
+/// The boards after an update among `changes`, which those with a newer release do not need.
+fn updated<'a>(targets: &[Target<'a>], changes: &[PlanChange]) -> Vec<Target<'a>> {
+    let to = changes.iter().find_map(|change| match change {
+        PlanChange::Update(release) => Some(*release),
+        _ => None,
+    });
+    let update = |target: &Target<'a>| Target {
+        release: target.release.map(|own| own.max(to.unwrap_or(own))),
+        ..*target
+    };
+    targets.iter().map(update).collect()
 }
 
 /// Less context with the wanted format, or else with the largest that then fits. Halving the context is a loss of 2.

@@ -41,6 +41,21 @@ pub struct Stage {
     pub remote: Option<RemoteTraffic>,
 }
 
+impl Stage {
+    /// The memory that it lacks.
+    pub fn missing(&self) -> Bytes {
+        self.memory.total().saturating_sub(self.available)
+    }
+
+    /// How far it is from fitting: the memory that it lacks, or else what one allocation is above what the driver grants.
+    pub fn excess(&self) -> Bytes {
+        match self.refusal {
+            Some(Note::Allocation { largest, limit, .. }) => largest.saturating_sub(limit),
+            _ => self.missing(),
+        }
+    }
+}
+
 /// The buffers of a device as llama.cpp logs them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Buffers {

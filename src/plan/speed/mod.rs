@@ -24,6 +24,7 @@ mod finite;
 mod gpu;
 mod operation;
 mod prefill;
+mod requests;
 mod time;
 
 pub use decode::{
@@ -36,6 +37,7 @@ pub use operation::{Operation, OperationGroup};
 pub use prefill::{
     PromptEstimate, PromptWork, attention_cells, attention_macs, attention_pairs, prefill,
 };
+pub use requests::Requests;
 
 /// What limits the speed of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,11 +41,8 @@ impl<'a> Report<'a> {
         let smallest = || {
             let splits = self.cluster.splits.iter().enumerate();
             let missing = |split: &Split| {
-                let short = split
-                    .stages
-                    .iter()
-                    .map(|stage| stage.memory.total().saturating_sub(stage.available).0);
-                short.max().unwrap_or(u64::MAX)
+                let excess = split.stages.iter().map(|stage| stage.excess().0);
+                excess.max().unwrap_or(u64::MAX)
             };
             let least = splits.min_by_key(|(_, split)| missing(split));
             least.map_or(0, |(index, _)| index)

@@ -227,12 +227,9 @@ fn verdict(report: &Report<'_>) -> String {
             .iter()
             .enumerate()
             .filter(|(_, stage)| !stage.fits)
-            .map(|(index, stage)| {
-                let missing = stage.memory.total().saturating_sub(stage.available);
-                match &stage.refusal {
-                    Some(note) => format!("on board {} {}", index + 1, refusal_text(note)),
-                    None => format!("board {} is {missing} short", index + 1),
-                }
+            .map(|(index, stage)| match &stage.refusal {
+                Some(note) => format!("on board {} {}", index + 1, refusal_text(note)),
+                None => format!("board {} is {} short", index + 1, stage.missing()),
             })
             .collect();
         let short = if short.is_empty() {

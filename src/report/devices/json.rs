@@ -72,6 +72,7 @@ fn full(device: &DeviceProfile) -> Value {
             "until_release": limit.until.map(|until| until.to_string()),
             "largest": number(&limit.largest),
             "refused": limit.refused.as_ref().map(number),
+            "granted": limit.granted.as_ref().map(number),
         })).collect::<Vec<_>>(),
         "pitfalls": pitfalls(&device.pitfalls),
     })

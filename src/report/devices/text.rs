@@ -111,16 +111,16 @@ pub fn show_text(
         ]
     }));
     for limit in &device.allocation_limits {
-        rows.push([
-            format!("largest GPU allocation, {}", releases(limit)),
-            feet.mark(&limit.largest),
-        ]);
-        rows.extend(limit.refused.as_ref().map(|refused| {
-            [
-                format!("some boards refused, {}", releases(limit)),
-                feet.mark(refused),
-            ]
-        }));
+        let seen = [
+            ("some board was refused", limit.refused.as_ref()),
+            ("largest GPU allocation", Some(&limit.largest)),
+            ("some board was granted", limit.granted.as_ref()),
+        ];
+        let seen = seen.into_iter().filter_map(|(what, bytes)| {
+            let what = format!("{what}, {}", releases(limit));
+            Some([what, feet.mark(bytes?)])
+        });
+        rows.extend(seen);
     }
     text.push_str(&pairs(&rows, "  ", columns));
     if let Some(gpu) = &device.gpu {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::advice::advice_text;
-use super::{Report, images, quality, speculation, spread};
+use super::{Report, images, quality, requests, speculation, spread};
 use crate::checkpoint::Pooling;
 use crate::device::{Clocks, PowerMode, Session};
 use crate::evidence::Evidence;
@@ -32,6 +32,9 @@ pub fn document(report: &Report<'_>) -> Value {
     asked["reserve_bytes"] = json!(workload.reserve);
     asked["budget_bytes"] = json!(workload.budget);
     asked["energy_budget_watts"] = json!(workload.energy_budget);
+    if let Some(generated) = workload.generated_tokens {
+        asked["generated_tokens"] = json!(generated);
+    }
     let mut document = json!({
         "schema": SCHEMA,
         "model": {
@@ -173,6 +176,9 @@ fn plan_json(plan: &Plan, workload: &Workload) -> Value {
             "tokens_per_text": workload.prompt_tokens,
             "texts_per_second": spread(texts),
         });
+    }
+    if let Some(requests) = requests::document(plan.speeds.as_ref()) {
+        document["requests"] = requests;
     }
     if memory.image_encoder > Bytes(0) {
         document["memory"]["image_encoder_bytes"] = json!(memory.image_encoder);

@@ -10,6 +10,7 @@ mod images;
 mod json;
 mod markdown;
 mod quality;
+mod requests;
 pub mod several;
 mod speculation;
 mod spread;

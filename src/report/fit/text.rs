@@ -7,9 +7,9 @@ use super::commands::{self, commands};
 use super::formats::{legend, rated, table};
 use super::{
     DOES_NOT_FIT, FITS, Report, TOO_SLOW, View, energy_budget_text, evidence_text, images,
-    prompt_evidence_text, quality, range, speculation, throughput,
+    prompt_evidence_text, quality, range, requests, speculation, throughput,
 };
-use crate::note::{Note, Weight};
+use crate::note::{Note, Weight, most};
 use crate::plan::fit::speeds_by_mode;
 use crate::plan::throughput::Throughput;
 use crate::plan::{Plan, Workload};
@@ -262,18 +262,22 @@ pub(in crate::report) fn refusal_text(refusal: &Note) -> String {
         Note::Allocation {
             largest,
             limit,
+            granted,
             release,
             lifted: None,
         } => format!(
-            "one allocation of {largest} is needed, and no driver up to L4T {release} is known to grant more than {limit}"
+            "one allocation of {largest} is needed, and no driver up to L4T {release} is known to grant more than {}",
+            most(*limit, *granted)
         ),
         Note::Allocation {
             largest,
             limit,
+            granted,
             release,
             lifted: Some(_),
         } => format!(
-            "one allocation of {largest} fails on L4T {release}, which grants at most {limit}"
+            "one allocation of {largest} fails on L4T {release}, which grants at most {}",
+            most(*limit, *granted)
         ),
         note => note.text(),
     }
@@ -354,6 +358,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let evidence = evidence.filter(|_| !plan.is_some_and(|plan| plan.notes.iter().any(is_told)));
     let budget = report.workload.energy_budget;
     let budget = budget.and_then(|watts| energy_budget_text(&published?.energy, watts));
+    let requests = requests::text(speeds, report.workload);
     let of_lines = report.fit.recommended();
     let of_lines = of_lines.map_or(Vec::new(), |plan| commands::notes(report, plan));
     let of_runtime = runtime.notes.iter();
@@ -362,6 +367,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let speculation = plan.and_then(speculation::evidence);
     let all = budget
         .into_iter()
+        .chain(requests)
         .map(|text| told(Weight::Verdict, text))
         .chain(of_plan)
         .chain(
@@ -373,6 +379,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
             evidence
                 .into_iter()
                 .chain(speculation)
+                .chain(requests::evidence(speeds))
                 .chain(quality)
                 .map(|text| Told {
                     is_evidence: true,

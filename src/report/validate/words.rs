@@ -30,12 +30,15 @@ pub(super) fn headline(report: &Report<'_>) -> String {
 /// That the model was not run, and what would fit.
 pub(super) fn not_tried(report: &Report<'_>) -> [String; 2] {
     let Report { plan, workload, .. } = report;
-    let why = format!(
-        "NOT TRIED: it needs {} with {} tokens of context, and {} are free now. Loading it would make this machine swap or kill programs.",
-        plan.memory.total(),
-        workload.context,
-        plan.available
-    );
+    let why = match plan.refusal() {
+        Some(note) => format!("NOT TRIED: {}", note.text()),
+        None => format!(
+            "NOT TRIED: it needs {} with {} tokens of context, and {} are free now. Loading it would make this machine swap or kill programs.",
+            plan.memory.total(),
+            workload.context,
+            plan.available
+        ),
+    };
     let way_out = match plan.max_context {
         0 => "No context fits: use a smaller format or model, or close other programs".to_owned(),
         context => format!("--context {context} fits"),

@@ -196,19 +196,19 @@ fn available_memory_of_the_default_board_is_what_idle_boards_report() {
 #[test]
 fn allocation_limits_follow_the_release() {
     let board = board("orin-nano-8gb");
-    let gib = |release: &str| {
-        let limit = board.largest_allocation(Some(release.parse().unwrap()));
-        limit.map(|limit| limit.largest.value.0 >> 30)
+    let limit = |release: Option<&str>| {
+        let release = release.map(|release| release.parse().unwrap());
+        board.largest_allocation(release)
     };
-    assert_eq!(gib("36.4.7"), Some(3));
-    assert_eq!(gib("36.5.0"), Some(5));
-    assert_eq!(gib("36.4.3"), None);
-    assert_eq!(
-        board
-            .largest_allocation(None)
-            .map(|limit| limit.largest.value.0 >> 30),
-        Some(5)
-    );
+    let largest = |release| limit(release).map(|limit| limit.largest.value);
+    assert_eq!(largest(Some("36.4.7")), Some(Bytes(1_500_000_000)));
+    assert_eq!(largest(Some("36.5.0")), Some(Bytes(6_166_843_392)));
+    assert_eq!(largest(Some("36.4.3")), None);
+    assert_eq!(largest(None), Some(Bytes(6_166_843_392)));
+    // Boards under R36.4.7 differ.
+    let seen = limit(Some("36.4.7")).unwrap();
+    assert_eq!(seen.refused.as_ref().unwrap().value, Bytes(1_100_000_000));
+    assert_eq!(seen.granted.as_ref().unwrap().value, Bytes(3 << 30));
 }
 
 #[test]

@@ -127,6 +127,16 @@ fn implausible_values_are_named_with_their_field() {
         "from = \"latest\"",
         &["allocation_limit[0].from", "`latest`"],
     );
+    check(
+        "refused = { value = \"1.1 GB\"",
+        "refused = { value = \"1.6 GB\"",
+        &["allocation_limit[0].refused", "is above `largest`"],
+    );
+    check(
+        "granted = { value = \"3 GiB\"",
+        "granted = { value = \"1 GiB\"",
+        &["allocation_limit[0].granted", "is below `largest`"],
+    );
 }
 
 #[test]

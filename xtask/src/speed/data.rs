@@ -5,7 +5,7 @@ use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use orinplan::device::{self, DeviceProfile};
 use orinplan::dtype::Dtype;
 use orinplan::evidence::{MEASUREMENTS, MODELS, Measurement, parse};
-use orinplan::model::{self, ModelSpec, Unknown};
+use orinplan::model::{self, DecodeAccess, ModelSpec, Unknown};
 use orinplan::plan::Workload;
 use orinplan::plan::fit::gpu;
 use orinplan::plan::operations::{decode_operations, prompt_work};
@@ -50,6 +50,7 @@ fn observe(models: &Value, row: Measurement) -> anyhow::Result<Observation> {
     let depth = row.depth.or(row.prompt_tokens).unwrap_or(USUAL_DEPTH);
     let workload = |prompt_tokens| Workload {
         prompt_tokens,
+        cached_tokens: row.cached_tokens.unwrap_or(0),
         flash_attention: row.flash_attention(),
         ..Workload::default()
     };
@@ -86,9 +87,24 @@ fn spec(models: &Value, name: &str) -> anyhow::Result<ModelSpec> {
 /// Before the name of a format: of a file that has it for every matrix, as `llama-quantize --pure` makes them.
 const PURE: &str = "pure_";
 
+/// INT4 whose attention, linear attention and shared experts stay in 16 bits, as the GPTQ checkpoints that Qwen publishes of
+/// its 3.5 mixtures have it (`dynamic` of their `quantization_config`): only routed experts are packed.
+const PACKED_EXPERTS: &str = "int4_experts";
+
 /// The types of a scheme or, for a format that is no scheme, that format for every matrix. The models that were trained
 /// for Q1_0 and Q2_0 are published with every matrix in them too, which llama-quantize's schemes of that name do not do.
 fn assignment(model: &ModelSpec, format: &str, runtime: &str) -> anyhow::Result<Assignment> {
+    if format == PACKED_EXPERTS {
+        let mut assignment = self::assignment(model, "int4", runtime)?;
+        for (tensor, assigned) in model.tensors.iter().zip(&mut assignment.tensors) {
+            let is_routed = tensor.role.info().access == DecodeAccess::Experts;
+            if assigned.dtype == Dtype::INT4 && !is_routed {
+                assigned.dtype = Dtype::F16;
+                assigned.bytes = Dtype::F16.bytes(&tensor.shape).context("no such row")?;
+            }
+        }
+        return Ok(assignment);
+    }
     let mixed = |scheme: &&Scheme| !matches!(scheme.base, Dtype::Q1_0 | Dtype::Q2_0);
     if let Some(scheme) = Scheme::get(format).filter(mixed) {
         return Ok(assigned(

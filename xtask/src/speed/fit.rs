@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, ensure};
 use orinplan::evidence::{Grade, Measurement};
 use orinplan::plan::speed;
-use orinplan::runtime::{self, profile::Speed};
+use orinplan::runtime::{
+    self,
+    profile::{Range, Speed},
+};
 
 use super::conditions;
 use super::data::Observation;
 use super::form::{Family, Parameter, apply};
 use super::minimise::{Problem, minimise};
+use super::requests;
 
 /// A row of grade A is trusted to this share of its rate; one of B to less.
 const SIGMA: [f64; 2] = [0.05, 0.08];
@@ -30,6 +34,13 @@ pub(crate) enum Kind {
     Decode,
     /// A rate, or where none is given the time to the first token.
     Prefill,
+    /// The tokens generated over whole requests, prompts in the time.
+    Requests,
+}
+
+impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Kind; 3] = [Kind::Decode, Kind::Prefill, Kind::Requests];
 }
 
 /// What a fit found.
@@ -54,17 +65,20 @@ pub(crate) struct Left {
 struct Rows<'a> {
     base: &'a BTreeMap<&'static str, Speed>,
     parameters: &'a [Parameter],
-    rows: Vec<&'a Observation>,
-    kind: Kind,
+    /// With what is rated of each.
+    rows: Vec<Rated<'a>>,
 }
+
+/// A row and what is rated of it.
+type Rated<'a> = (&'a Observation, Kind);
 
 impl Problem for Rows<'_> {
     fn residuals(&self, point: &[f64]) -> Vec<f64> {
         let speeds = applied(self.base, self.parameters, point);
-        let rows = self.rows.iter().map(|row| {
+        let rows = self.rows.iter().map(|(row, kind)| {
             let error = speeds
                 .get(row.row.runtime.as_str())
-                .and_then(|speed| error(row, speed, self.kind));
+                .and_then(|speed| error(row, speed, *kind));
             error.unwrap_or(0.0) / SIGMA[usize::from(row.row.grade != Grade::A)]
         });
         let beliefs = self
@@ -123,6 +137,11 @@ pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Opt
                 (None, None) => None,
             }
         }
+        Kind::Requests => {
+            let tokens = row.requests? * row.generated_tokens?;
+            let time = requests::seconds(observation, &of_row(row, speed))?;
+            Some((tokens as f64 / time / row.output_tps?).ln())
+        }
     }
 }
 
@@ -133,12 +152,14 @@ struct Ends {
     prefill: Vec<f64>,
 }
 
-/// Both kinds, the prompt's upon the decode's.
+/// Rows over whole requests depend on both kinds of parameters, which are then fitted in turn so many times.
+const TURNS: usize = 4;
+
+/// Both kinds of parameters, the prompt's upon the decode's.
 fn fit_rows(
     family: &Family,
     base: &BTreeMap<&'static str, Speed>,
-    decode: &[&Observation],
-    prefill: &[&Observation],
+    rows: &[Rated<'_>],
     start: Option<&Ends>,
 ) -> (BTreeMap<&'static str, Speed>, Ends) {
     let guess = |parameters: &[Parameter]| parameters.iter().map(|p| p.start.ln()).collect();
@@ -146,38 +167,34 @@ fn fit_rows(
         decode: guess(family.decode),
         prefill: guess(family.prefill),
     });
-    let point = |base: &BTreeMap<&'static str, Speed>,
-                 parameters,
-                 rows: &[&Observation],
-                 kind,
-                 from: &[f64]| {
-        minimise(
-            &Rows {
-                base,
-                parameters,
-                rows: rows.to_vec(),
-                kind,
-            },
-            from,
-        )
+    let of = |own: Kind| -> Vec<Rated<'_>> {
+        let kept = rows
+            .iter()
+            .filter(|(_, kind)| [own, Kind::Requests].contains(kind));
+        kept.copied().collect()
     };
-    let ended = point(base, family.decode, decode, Kind::Decode, &start.decode);
-    let speeds = applied(base, family.decode, &ended);
-    let read = point(
-        &speeds,
-        family.prefill,
-        prefill,
-        Kind::Prefill,
-        &start.prefill,
-    );
-    let speeds = applied(&speeds, family.prefill, &read);
-    (
-        speeds,
-        Ends {
-            decode: ended,
-            prefill: read,
-        },
-    )
+    let (decode, prefill) = (of(Kind::Decode), of(Kind::Prefill));
+    let point =
+        |base: &BTreeMap<&'static str, Speed>, parameters, rows: &[Rated<'_>], from: &[f64]| {
+            let rows = rows.to_vec();
+            minimise(
+                &Rows {
+                    base,
+                    parameters,
+                    rows,
+                },
+                from,
+            )
+        };
+    let whole = rows.iter().any(|(_, kind)| *kind == Kind::Requests);
+    let (mut ends, mut speeds) = (start, base.clone());
+    for _ in 0..if whole { TURNS } else { 1 } {
+        ends.decode = point(&speeds, family.decode, &decode, &ends.decode);
+        speeds = applied(&speeds, family.decode, &ends.decode);
+        ends.prefill = point(&speeds, family.prefill, &prefill, &ends.prefill);
+        speeds = applied(&speeds, family.prefill, &ends.prefill);
+    }
+    (speeds, ends)
 }
 
 /// The numbers alone, with no model left out and no spread.
@@ -187,13 +204,11 @@ pub(crate) fn refit(
     observations: &[Observation],
 ) -> anyhow::Result<BTreeMap<&'static str, Speed>> {
     let base = unspread(family, observations)?;
-    let of = |kind| {
-        usable(&base, observations, kind)
-            .into_iter()
-            .filter_map(|i| observations.get(i))
-            .collect::<Vec<_>>()
-    };
-    Ok(fit_rows(family, &base, &of(Kind::Decode), &of(Kind::Prefill), None).0)
+    let rows: Vec<Rated<'_>> = usable(&base, observations)
+        .into_iter()
+        .map(|(index, kind)| (&observations[index], kind))
+        .collect();
+    Ok(fit_rows(family, &base, &rows, None).0)
 }
 
 /// The profiles as they are, their spreads set to one, with the conditions that pairs of rows show.
@@ -215,39 +230,37 @@ fn unspread(
     Ok(base)
 }
 
-/// Rows that enter a fit: not of grade C, of a runtime of the family, with what `kind` needs.
+/// What enters a fit, by the row's index: of rows that are not of grade C and of a runtime of the family, whatever they rate.
 fn usable(
     base: &BTreeMap<&'static str, Speed>,
     observations: &[Observation],
-    kind: Kind,
-) -> Vec<usize> {
-    let rows = observations.iter().enumerate().filter(|(_, o)| {
-        let known = base.get(o.row.runtime.as_str());
-        o.row.grade != Grade::C && known.is_some_and(|speed| error(o, speed, kind).is_some())
+) -> Vec<(usize, Kind)> {
+    let rated = Kind::ALL.into_iter().flat_map(|kind| {
+        let rows = observations.iter().enumerate().filter(move |(_, o)| {
+            let known = base.get(o.row.runtime.as_str());
+            o.row.grade != Grade::C && known.is_some_and(|speed| error(o, speed, kind).is_some())
+        });
+        rows.map(move |(index, _)| (index, kind))
     });
-    rows.map(|(index, _)| index).collect()
+    rated.collect()
 }
 
 /// Fits `family` to what it knows of `observations`.
 pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Result<Fitted> {
     let base = unspread(family, observations)?;
-    let (decode, prefill) = (
-        usable(&base, observations, Kind::Decode),
-        usable(&base, observations, Kind::Prefill),
-    );
-    let of = |indices: &[usize], kept: &dyn Fn(&Observation) -> bool| -> Vec<&Observation> {
-        let rows = indices.iter().filter_map(|index| observations.get(*index));
-        rows.filter(|o| kept(o)).collect()
+    let used = usable(&base, observations);
+    let of = |kept: &dyn Fn(&Observation) -> bool| -> Vec<Rated<'_>> {
+        let rows = used
+            .iter()
+            .map(|(index, kind)| (&observations[*index], *kind));
+        rows.filter(|(o, _)| kept(o)).collect()
     };
-    let all = |_: &Observation| true;
-    let (mut speeds, ends) = fit_rows(family, &base, &of(&decode, &all), &of(&prefill, &all), None);
-    let blind = |kept: &dyn Fn(&Observation) -> bool| {
-        let (decode, prefill) = (of(&decode, kept), of(&prefill, kept));
-        fit_rows(family, &base, &decode, &prefill, Some(&ends)).0
-    };
+    let all = of(&|_| true);
+    let (mut speeds, ends) = fit_rows(family, &base, &all, None);
+    let blind =
+        |kept: &dyn Fn(&Observation) -> bool| fit_rows(family, &base, &of(kept), Some(&ends)).0;
     let names = |name: fn(&Observation) -> &str| -> BTreeSet<&str> {
-        let rows = [of(&decode, &all), of(&prefill, &all)].concat();
-        rows.into_iter().map(name).collect()
+        all.iter().map(|(row, _)| name(row)).collect()
     };
     let without = |name: fn(&Observation) -> &str| -> BTreeMap<&str, _> {
         let fits = names(name).into_iter();
@@ -256,51 +269,47 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
     };
     let (models, boards) = (without(|o| &o.row.model), without(|o| &o.row.board));
     let mut left = Vec::new();
-    for (kind, indices) in [(Kind::Decode, &decode), (Kind::Prefill, &prefill)] {
-        for index in indices.iter().copied() {
-            let observation = &observations[index];
-            let row = &observation.row;
-            let of = |speeds: &BTreeMap<&'static str, Speed>| {
-                error(observation, speeds.get(row.runtime.as_str())?, kind)
-            };
-            let others = boards.get(row.board.as_str()).filter(|_| boards.len() > 1);
-            if let (Some(seen), Some(left_out)) =
-                (of(&speeds), models.get(row.model.as_str()).and_then(of))
-            {
-                left.push(Left {
-                    index,
-                    kind,
-                    seen,
-                    left_out,
-                    board_out: others.and_then(of),
-                });
-            }
+    for (index, kind) in used.iter().copied() {
+        let observation = &observations[index];
+        let row = &observation.row;
+        let of = |speeds: &BTreeMap<&'static str, Speed>| {
+            error(observation, speeds.get(row.runtime.as_str())?, kind)
+        };
+        let others = boards.get(row.board.as_str()).filter(|_| boards.len() > 1);
+        if let (Some(seen), Some(left_out)) =
+            (of(&speeds), models.get(row.model.as_str()).and_then(of))
+        {
+            left.push(Left {
+                index,
+                kind,
+                seen,
+                left_out,
+                board_out: others.and_then(of),
+            });
         }
     }
     left.sort_by_key(|row| (row.kind, row.index));
     // The children share the spread of the whole family: one kernel, few rows each.
     for kind in [Kind::Decode, Kind::Prefill] {
-        let errors: Vec<f64> = left
-            .iter()
-            .filter(|row| row.kind == kind)
-            .map(|row| row.left_out)
-            .collect();
+        let own = left.iter().filter(|row| {
+            let observation = &observations[row.index];
+            let most = || {
+                let speed = speeds.get(observation.row.runtime.as_str());
+                requests::most(observation, speed?)
+            };
+            row.kind == kind || row.kind == Kind::Requests && most() == Some(kind)
+        });
+        let errors: Vec<f64> = own.map(|row| row.left_out).collect();
         if errors.len() < FEW {
             for (id, speed) in &mut speeds {
                 let stated = runtime::find(id).with_context(|| (*id).to_owned())?.speed;
-                match kind {
-                    Kind::Decode => speed.spread = stated.spread,
-                    Kind::Prefill => speed.prefill.scale = stated.prefill.scale,
-                }
+                *range_for(kind, speed) = range_for(kind, &mut stated.clone()).clone();
             }
             continue;
         }
         let (fast, slow) = range_of(&errors);
         for speed in speeds.values_mut() {
-            let range = match kind {
-                Kind::Decode => &mut speed.spread,
-                Kind::Prefill => &mut speed.prefill.scale,
-            };
+            let range = range_for(kind, speed);
             (range.low, range.high) = (fast, slow);
         }
     }
@@ -319,6 +328,14 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
         }
     }
     Ok(Fitted { speeds, left })
+}
+
+/// The factors on the time of a decode step, or on that of a prompt.
+fn range_for(kind: Kind, speed: &mut Speed) -> &mut Range {
+    match kind {
+        Kind::Decode => &mut speed.spread,
+        Kind::Prefill | Kind::Requests => &mut speed.prefill.scale,
+    }
 }
 
 /// Factors on the time between which [`COVER`] of the rows with these errors lie.
@@ -357,11 +374,19 @@ fn by_format(
 
 /// Whether the range of `speed` holds what is left of `observation`.
 pub(crate) fn is_inside(left: &Left, observation: &Observation, speed: &Speed) -> bool {
-    let range = match left.kind {
-        Kind::Decode => speed::step_range(&observation.operations, speed),
-        Kind::Prefill => &speed.prefill.scale,
+    let (fast, slow) = match left.kind {
+        Kind::Decode => ends(speed::step_range(&observation.operations, speed)),
+        Kind::Prefill => ends(&speed.prefill.scale),
+        Kind::Requests => match requests::range(observation, speed) {
+            Some(range) => range,
+            None => return false,
+        },
     };
-    (range.low.ln()..=range.high.ln()).contains(&left.left_out)
+    (fast.ln()..=slow.ln()).contains(&left.left_out)
+}
+
+fn ends(range: &Range) -> (f64, f64) {
+    (range.low, range.high)
 }
 
 /// The value below which a share of `values` lies, between the two nearest.

@@ -85,6 +85,7 @@ pub(crate) const FAMILIES: &[Family] = &[
             p("bandwidth_efficiency", 0.8, 0.1),
             p("cost.F16", 0.08, 0.7),
             p("cost.int4", 0.05, 0.7),
+            p("state_cycles", 0.0133, 1.0),
             // As of MLC and TensorRT Edge-LLM, which launch graphs too.
             p("launch_seconds", 1e-4, 0.5),
             p("eager_launch_seconds", 5e-4, 1.0),
@@ -93,6 +94,8 @@ pub(crate) const FAMILIES: &[Family] = &[
         ],
         prefill: &[
             p("prefill.float_cycles", 0.0011, 0.5),
+            p("prefill.quantized_cycles", 0.0016, 0.5),
+            p("prefill.scan_cycles", 2e4, 1.5),
             p("prefill.request_seconds", 0.03, 0.7),
         ],
     },

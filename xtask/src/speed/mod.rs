@@ -8,6 +8,7 @@ mod form;
 mod learning;
 mod minimise;
 mod power;
+mod requests;
 mod simulate;
 mod tables;
 mod write;
@@ -33,9 +34,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
             let text =
                 std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             let rows = |kind| rows(&fitted, &observations, id, kind);
-            let (decode, prefill) = (rows(Kind::Decode), rows(Kind::Prefill));
+            let kinds = [
+                ("decode", rows(Kind::Decode)),
+                ("prefill", rows(Kind::Prefill)),
+                ("requests", rows(Kind::Requests)),
+            ];
             let text = learning::written(&write::speed(&text, speed)?, speed)?;
-            std::fs::write(&path, write::record(&text, &print, &decode, &prefill))?;
+            std::fs::write(&path, write::record(&text, &print, kinds))?;
         }
         all.push(fitted);
     }

@@ -281,7 +281,7 @@ fn scores(profile: &RuntimeProfile, runs: &Runs, asked: &[Row<'_>]) -> Option<[S
         let learned = runs.learned(profile, "", mode)?;
         let correction = match row.kind {
             Kind::Decode => learned.decode?,
-            Kind::Prefill => learned.prefill?,
+            Kind::Prefill | Kind::Requests => learned.prefill?,
         };
         let [longer, below, above] = predicted(profile, row, None);
         before.add(row.error, [below, above]);

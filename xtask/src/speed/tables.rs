@@ -27,7 +27,8 @@ pub(crate) fn errors(all: &[Fitted], observations: &[Observation]) {
 /// The runtime, and how deep its decode, how long its prompt or how large its batch.
 fn lengths(row: &Measurement, kind: Kind) -> Option<String> {
     let length = match kind {
-        Kind::Decode if row.sequences > 1 => format!("batch of {}", row.sequences),
+        Kind::Decode | Kind::Requests if row.sequences > 1 => format!("batch of {}", row.sequences),
+        Kind::Requests => "one at a time".to_owned(),
         Kind::Decode => match row.depth.or(row.prompt_tokens) {
             None => "depth not stated".to_owned(),
             Some(..=1024) => "depth to 1 k".to_owned(),
@@ -103,6 +104,7 @@ fn table(
             match kind {
                 Kind::Decode => "decode",
                 Kind::Prefill => "prompt",
+                Kind::Requests => "requests",
             },
             rows.len(),
             of(|row| row.0, 0.5),

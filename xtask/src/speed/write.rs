@@ -155,10 +155,10 @@ fn number(value: f64) -> String {
 pub(crate) type Rows = Vec<(String, f64, bool)>;
 
 /// The record of the fit in place of the one that stands at the file's end.
-pub(crate) fn record(text: &str, data: &str, decode: &Rows, prefill: &Rows) -> String {
+pub(crate) fn record(text: &str, data: &str, kinds: [(&str, Rows); 3]) -> String {
     let body = text.split("\n[fit]\n").next().unwrap_or(text);
     let mut out = format!("{}\n\n[fit]\ndata = \"{data}\"\n", body.trim_end());
-    for (kind, rows) in [("decode", decode), ("prefill", prefill)] {
+    for (kind, rows) in kinds {
         if rows.is_empty() {
             continue;
         }
@@ -174,7 +174,7 @@ pub(crate) fn record(text: &str, data: &str, decode: &Rows, prefill: &Rows) -> S
             quantile(&sizes, 0.5),
             quantile(&sizes, 0.9),
         );
-        for (id, error, _) in rows {
+        for (id, error, _) in &rows {
             let _ = writeln!(out, "{id} = {:.1}", percent(*error));
         }
     }
