@@ -82,6 +82,19 @@ pub fn activity(root: &Path) -> Activity {
     }
 }
 
+/// Where the driver of a Jetson's GPU says how busy it is, for every user: below the device of its devfreq node, and by the
+/// names that L4T links to that device.
+const GPU_DEVICES: [&str; 2] = ["sys/devices/platform/gpu.0", "sys/devices/gpu.0"];
+
+/// The share of the driver's last interval in which the GPU was busy: `load` is in thousandths, and 0 where the GPU is off
+/// (nvgpu's `gk20a_load_show`). Reading it wakes the GPU, so it is no part of an [`Activity`].
+pub fn gpu_load(root: &Path) -> Option<f64> {
+    let nodes = GPU_NODES.iter().map(|node| format!("{node}/device"));
+    let mut devices = nodes.chain(GPU_DEVICES.map(str::to_owned));
+    let load = devices.find_map(|device| first_number(root, &format!("{device}/load")))?;
+    Some(load / 1000.0).filter(|load| *load <= 1.0)
+}
+
 /// The process `pid` of the machine, if it exists.
 pub fn process(root: &Path, pid: u32) -> Option<Process> {
     let stat = probe::text(root, &format!("proc/{pid}/stat"))?;

@@ -33,6 +33,8 @@ pub struct DetectedDevice {
     pub power_mode: Option<String>,
     /// The GPU's clock at this moment.
     pub gpu_now: Option<Hertz>,
+    /// The highest clock that the GPU may have and that of the power mode in force, where the first is lower.
+    pub gpu_held_below: Option<[Hertz; 2]>,
     /// Logical processors that are online.
     pub cpu_count: usize,
     /// What could not be read, and what differs from the board's profile.
@@ -76,14 +78,14 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
         .and_then(|text| L4tRelease::from_release_file(&text));
 
     let compatible = probe::property(root, "proc/device-tree/compatible");
-    let (mut profile, power_mode, gpu_now) = match board(&compatible)? {
+    let (mut profile, in_force) = match board(&compatible)? {
         Some(mut profile) => {
             let is_super = model.as_ref().is_some_and(|name| name.ends_with("Super"));
-            let (name, gpu_now) = power_mode::apply(root, is_super, &mut profile, &mut notes);
+            let in_force = power_mode::apply(root, is_super, &mut profile, &mut notes);
             if release.is_none() {
                 notes.add("release_unread", "etc/nv_tegra_release is missing or unreadable; limits of current releases are assumed");
             }
-            (profile, name, gpu_now)
+            (profile, Some(in_force))
         }
         None => {
             if let Some(model) = &model {
@@ -99,9 +101,12 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
                 .or(cpu_model)
                 .unwrap_or_else(|| "unknown processor".to_owned());
             let total = memory.total.ok_or(DeviceError::NoMemory)?;
-            (host(&name, cpu_count, total, &mut notes), None, None)
+            (host(&name, cpu_count, total, &mut notes), None)
         }
     };
+    let (power_mode, gpu_now, gpu_held_below) = in_force.map_or((None, None, None), |found| {
+        (found.name, found.gpu_now, found.gpu_held_below)
+    });
     let is_board = !profile.compatible.is_empty();
     let is_jetson = compatible
         .iter()
@@ -127,6 +132,7 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
         memory,
         power_mode,
         gpu_now,
+        gpu_held_below,
         cpu_count,
         notes: notes.0,
     })

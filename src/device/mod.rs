@@ -24,8 +24,8 @@ mod what_if;
 mod wire;
 
 pub use activity::{
-    Activity, Clock, Process, ProcessorTime, activity, descendants, forget_peak, listener, process,
-    program_name,
+    Activity, Clock, Process, ProcessorTime, activity, descendants, forget_peak, gpu_load,
+    listener, process, program_name,
 };
 pub use choice::{Choice, choose, open};
 pub use clocks::Clocks;

@@ -22,14 +22,24 @@ pub(super) const GPU_NODES: [&str; 2] = [
     "sys/class/devfreq/17000000.ga10b",
 ];
 
-/// Finds the mode in force and makes it the profile's default, with this machine's caps. Returns nvpmodel's name for it and
-/// the current clock of the GPU. `is_super` says that the device tree is that of a Super board.
+/// What a machine says of its power mode.
+pub(super) struct InForce {
+    /// nvpmodel's name for it.
+    pub(super) name: Option<String>,
+    /// The current clock of the GPU.
+    pub(super) gpu_now: Option<Hertz>,
+    /// The GPU's limit, and that of its mode, where the first is lower.
+    pub(super) gpu_held_below: Option<[Hertz; 2]>,
+}
+
+/// Finds the mode in force and makes it the profile's default, with this machine's caps. `is_super` says that the device tree
+/// is that of a Super board.
 pub(super) fn apply(
     root: &Path,
     is_super: bool,
     profile: &mut DeviceProfile,
     notes: &mut Notes,
-) -> (Option<String>, Option<Hertz>) {
+) -> InForce {
     let text = probe::text(root, CONF).unwrap_or_default();
     let conf = nvpmodel::modes(&text);
     keep_configured(&conf, is_super, profile);
@@ -55,10 +65,13 @@ pub(super) fn apply(
             .find_map(|node| probe::text(root, &format!("{node}/{file}")));
         found.and_then(|text| nvpmodel::plausible_clock(text.trim().parse().ok()?))
     };
+    let mut gpu_held_below = None;
     if let Some(max) = clock("max_freq") {
-        let stated = mode.gpu.as_ref().map_or(max.0, |stated| stated.value.0);
-        if (max.0 / stated - 1.0).abs() > 0.03 {
-            let (max, stated) = (max.show(), Hertz(stated).show());
+        let stated = mode.gpu.as_ref().map_or(max, |stated| stated.value);
+        if (max.0 / stated.0 - 1.0).abs() > 0.03 {
+            // A mode that was assumed is not one that the clock is held below.
+            gpu_held_below = Some([max, stated]).filter(|_| in_force.is_some() && max.0 < stated.0);
+            let (max, stated) = (max.show(), stated.show());
             notes.add(
                 "gpu_clock_differs",
                 format!(
@@ -98,10 +111,11 @@ pub(super) fn apply(
         None => profile.modes.push(mode.clone()),
     }
     profile.default_mode = mode;
-    (
-        in_force.map(|conf| probe::printable(&conf.name)),
-        clock("cur_freq"),
-    )
+    InForce {
+        name: in_force.map(|conf| probe::printable(&conf.name)),
+        gpu_now: clock("cur_freq"),
+        gpu_held_below,
+    }
 }
 
 /// Whether the GPU's clock is locked: `jetson_clocks` raises the lowest that it may have to the highest.

@@ -199,7 +199,7 @@ pub enum Note {
         /// What they refine, a phrase each.
         found: Vec<String>,
     },
-    /// Runs are on record of other power modes of this device than the planned one.
+    /// All of these runs are of other power modes than the planned one.
     LearnedElsewhere {
         /// The planned mode.
         mode: String,

@@ -148,7 +148,7 @@ impl Note {
                 format!("corrected by measured runs on this device: {source}: {}", found.join(", "))
             }
             Note::LearnedElsewhere { mode, modes, by_calibrate } => format!(
-                "the runs on record are of {}, so they do not correct rates in {mode}: measure there too, with {}`orinplan validate --save-calibration`",
+                "the runs on record are of {}, so they correct rates in {mode} less surely: measure there too, with {}`orinplan validate --save-calibration`",
                 modes.join(" and "),
                 if *by_calibrate { "`orinplan calibrate` or " } else { "" }
             ),

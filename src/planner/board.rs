@@ -84,12 +84,12 @@ impl Board {
         let runs = folder.map(|folder| settings::runs_or_none(folder, &mut warnings));
         let runs = runs.unwrap_or_default();
         let learned = runs.learned(&runtime, &device.id, &mode.name);
-        let learned_in = match learned {
-            Some(_) => OtherModes::default(),
-            None => OtherModes {
-                modes: runs.modes(&runtime, &device.id),
+        let learned_in = match &learned {
+            Some(learned) if !learned.modes.contains(&mode.name) => OtherModes {
+                modes: learned.modes.clone(),
                 by_calibrate: choice == Choice::ThisMachine && runtime.runs_kernels_of(CALIBRATED),
             },
+            _ => OtherModes::default(),
         };
         let runtime = RuntimeProfile {
             learned_in,

@@ -274,7 +274,7 @@ fn gpu_text(gpu: &GpuRuns, columns: Option<usize>) -> String {
         let mut counts = vec![format!("{kept} kept")];
         counts.extend(gpu.left_out());
         out.prose(&format!(
-            "{} ({}); plans for {} on this board in {} use them",
+            "{} ({}); plans for {} on this board in {} use them, and in other modes less surely",
             counts.join(", "),
             Foreign(&gpu.path.display().to_string()),
             gpu.refined.join(" and "),

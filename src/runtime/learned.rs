@@ -9,7 +9,7 @@ pub use super::runs::{Added, Pair, Run, Runs, RunsError, Setup};
 /// The runtime that `orinplan calibrate` measures, by its id.
 pub const CALIBRATED: &str = "llama-bench";
 
-/// Runs on a device in other power modes than the planned one.
+/// Other power modes than the planned one, where all runs are of those.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherModes {
     /// The modes.
@@ -28,8 +28,23 @@ pub struct Learned {
     pub prefill: Option<Correction>,
     /// Bytes that the runtime takes beyond what its profile says; negative if less.
     pub more_memory: Option<f64>,
+    /// The runtimes whose runs these are, by id: its own, those with the same kernels, or both.
+    pub runs_of: Vec<String>,
+    /// The power modes of the runs.
+    pub modes: Vec<String>,
     /// The runs behind this, in words.
     pub source: String,
+}
+
+/// What was learned of a runtime in a power mode of a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LearnedThere {
+    /// The runtime, by id.
+    pub runtime: String,
+    /// The mode.
+    pub power_mode: String,
+    /// What was learned.
+    pub learned: Learned,
 }
 
 /// How a board differs from the profile of a runtime.

@@ -9,14 +9,17 @@
 //! common + sum over parameters of  share x change  + error of its model + noise
 //! ```
 //!
-//! `share` is the elasticity of the predicted time to the parameter. `common` and the changes belong to the board, the
+//! `share` is the elasticity of the predicted time to the parameter; far from the profile, where a part takes a larger share
+//! than predicted, that there (`update`). `common` and the changes belong to the board, the
 //! error to all runs of one model there, the noise to one run alone; each is normal around 0 with a width of its own. So
 //! several runs of one model are not as many models. Three sets of widths are weighed against each other by the runs: see
 //! `BELIEFS`.
 
-use std::collections::BTreeMap;
+mod update;
 
 use serde::{Deserialize, Serialize};
+
+use update::{Case, Groups, mean};
 
 /// The elasticities of a predicted decode time to the parameters of the speed model; they sum to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,23 +56,32 @@ impl Shares {
     }
 }
 
-/// What a time depends on: the factor common to all of it, then the parameters in the order of [`Shares`].
-pub const TERMS: usize = 6;
+/// What a time depends on: the factor common to all of it, the parameters in the order of [`Shares`], and two that no
+/// predicted time has.
+///
+/// The host of another runtime with the same kernels: its runs speak of that one where the runtime's own speak of its own, so
+/// that a slow host of the one is not taken for slow kernels of the other. And by how much other power modes are off as a
+/// whole: the model of operations is one of clocks, so their runs speak of the same parameters, but not as surely.
+pub const TERMS: usize = 8;
+
+const HOST: usize = 5;
+pub(super) const OTHER_HOST: usize = 6;
+pub(super) const OTHER_MODE: usize = 7;
+
+/// The terms that are parts of a time, rather than factors on all of it.
+const PARTS: std::ops::Range<usize> = 1..OTHER_MODE;
 
 type Vector = [f64; TERMS];
 
-/// The weight of each term in a time of these shares; without shares only that of the common factor.
+/// The weight of each term in a time of the runtime itself with these shares; without shares only that of the common factor.
 pub fn weights(shares: Option<Shares>) -> [f64; TERMS] {
     let shares = shares.unwrap_or_default().values();
-    let mut weights = [1.0; TERMS];
+    let mut weights = [0.0; TERMS];
+    weights[0] = 1.0;
     for (weight, share) in weights.iter_mut().skip(1).zip(shares) {
         *weight = share;
     }
     weights
-}
-
-fn dot(a: &Vector, b: &Vector) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Standard deviations of what boards, models and runs differ by.
@@ -100,7 +112,22 @@ impl Widths {
 pub(super) struct Sample<'a> {
     pub(super) model: &'a str,
     pub(super) shares: Option<Shares>,
+    /// Whether another runtime with the same kernels ran it.
+    pub(super) of_another: bool,
+    /// Whether it ran in another power mode.
+    pub(super) in_another: bool,
     pub(super) off: f64,
+}
+
+impl Sample<'_> {
+    fn weights(&self) -> Vector {
+        let mut weights = weights(self.shares);
+        if self.of_another {
+            weights.swap(HOST, OTHER_HOST);
+        }
+        weights[OTHER_MODE] = f64::from(self.in_another);
+        weights
+    }
 }
 
 /// A belief about boards, models and runs before any run.
@@ -163,19 +190,18 @@ impl Posterior {
         if samples.is_empty() {
             return None;
         }
-        let mut groups: BTreeMap<&str, Vec<(Vector, f64)>> = BTreeMap::new();
+        let mut groups: Groups<'_> = Groups::new();
         for sample in samples {
             let group = groups.entry(sample.model).or_default();
-            group.push((weights(sample.shares), sample.off));
+            group.push((sample.weights(), sample.off));
         }
         let by_parts = samples.iter().all(|sample| sample.shares.is_some());
         let cases = BELIEFS.iter().map(|belief| {
             let mut terms = widths.terms;
-            let [whole, parts @ ..] = &mut terms;
             if !by_parts {
-                *whole = whole.max(belief.whole);
+                terms[0] = terms[0].max(belief.whole);
             }
-            for width in parts.iter_mut().filter(|width| **width > 0.0) {
+            for width in terms[PARTS].iter_mut().filter(|width| **width > 0.0) {
                 *width = width.max(belief.parts);
             }
             let widths = Widths {
@@ -193,11 +219,15 @@ impl Posterior {
             *odds = (*odds - most).exp() / total;
         }
         let all = groups.values().flatten();
+        let mut typical = mean(all.map(|(weights, _)| weights));
+        // No time that is predicted depends on these.
+        typical[OTHER_HOST] = 0.0;
+        typical[OTHER_MODE] = 0.0;
         Some(Posterior {
             cases,
             runs: samples.len(),
             models: groups.len(),
-            typical: mean(all.map(|(weights, _)| weights)),
+            typical,
             widths,
         })
     }
@@ -253,162 +283,12 @@ impl Posterior {
     }
 }
 
-/// What the runs of one model say about its own error.
-#[derive(Clone, Debug, PartialEq)]
-struct OfModel {
-    /// The share of it that they tell: 1 where they were without noise.
-    known: f64,
-    /// How far they are off, on average.
-    off: f64,
-    /// Their weights, on average.
-    weights: Vector,
-}
-
-/// The update under one belief.
-#[derive(Clone, Debug, PartialEq)]
-struct Case {
-    widths: Widths,
-    mean: Vector,
-    covariance: [Vector; TERMS],
-    models: BTreeMap<String, OfModel>,
-    /// The logarithm of the density of the runs, up to a constant.
-    evidence: f64,
-}
-
-impl Case {
-    fn new(widths: Widths, groups: &BTreeMap<&str, Vec<(Vector, f64)>>) -> Case {
-        let (run, model) = (widths.run.powi(2), widths.model.powi(2));
-        // In units of the prior widths, so that a width of zero needs no case of its own.
-        let scaled = |weights: &Vector| -> Vector {
-            std::array::from_fn(|term| weights[term] * widths.terms[term])
-        };
-        let mut precision: [Vector; TERMS] =
-            std::array::from_fn(|row| std::array::from_fn(|column| f64::from(row == column)));
-        let mut toward = [0.0; TERMS];
-        let mut add = |weights: &Vector, off: f64, factor: f64| {
-            for (row, a) in precision.iter_mut().zip(weights) {
-                for (entry, b) in row.iter_mut().zip(weights) {
-                    *entry += factor * a * b;
-                }
-            }
-            for (entry, a) in toward.iter_mut().zip(weights) {
-                *entry += factor * a * off;
-            }
-        };
-        let (mut models, mut evidence) = (BTreeMap::new(), 0.0);
-        for (name, group) in groups {
-            let count = group.len() as f64;
-            for (weights, off) in group {
-                add(&scaled(weights), *off, 1.0 / run);
-                evidence -= off * off / run / 2.0 + widths.run.ln();
-            }
-            // The inverse of their common covariance (Sherman and Morrison), and its determinant.
-            let together = mean(group.iter().map(|(weights, _)| weights));
-            let off = group.iter().map(|(_, off)| off).sum::<f64>() / count;
-            let known = count * model / (run + count * model);
-            add(&scaled(&together), off, -known * count / run);
-            evidence += off * off * known * count / run / 2.0;
-            evidence -= (1.0 + count * model / run).ln() / 2.0;
-            let of_model = OfModel {
-                known,
-                off,
-                weights: together,
-            };
-            models.insert((*name).to_owned(), of_model);
-        }
-        let lower = cholesky(&precision);
-        let solved = solve(&lower, &toward);
-        for (term, pivot) in lower.iter().enumerate() {
-            evidence -= pivot[term].ln();
-        }
-        evidence += dot(&toward, &solved) / 2.0;
-        let unit = |column: usize| std::array::from_fn(|row| f64::from(row == column));
-        let inverse: [Vector; TERMS] = std::array::from_fn(|column| solve(&lower, &unit(column)));
-        Case {
-            mean: scaled(&solved),
-            covariance: std::array::from_fn(|row| {
-                scaled(&inverse[row]).map(|entry| entry * widths.terms[row])
-            }),
-            models,
-            widths,
-            evidence,
-        }
-    }
-
-    /// The error of a model's time that its own runs show.
-    fn of_model(&self, model: &str) -> f64 {
-        let of_model = self.models.get(model);
-        of_model.map_or(0.0, |one| {
-            one.known * (one.off - dot(&one.weights, &self.mean))
-        })
-    }
-
-    /// The mean and the variance of the next measured time of `model`, or of one that has not run.
-    fn outlook(&self, weights: &Vector, model: Option<&str>) -> (f64, f64) {
-        let of_model = model.and_then(|model| self.models.get(model));
-        // What the model's own runs tell of its error takes as much of the board's terms away.
-        let known = of_model.map_or(0.0, |one| one.known);
-        let left: Vector = std::array::from_fn(|term| {
-            weights[term] - of_model.map_or(0.0, |one| known * one.weights[term])
-        });
-        let rows = self.covariance.iter().map(|row| dot(row, &left));
-        let board: f64 = rows.zip(&left).map(|(row, weight)| row * weight).sum();
-        let of_models = self.widths.model.powi(2) * (1.0 - known);
-        let variance = board.max(0.0) + of_models + self.widths.run.powi(2);
-        let mean = dot(&left, &self.mean) + of_model.map_or(0.0, |one| known * one.off);
-        (mean, variance)
-    }
-}
-
-fn mean<'a>(vectors: impl Iterator<Item = &'a Vector>) -> Vector {
-    let (mut sum, mut count) = ([0.0; TERMS], 0.0);
-    for vector in vectors {
-        count += 1.0;
-        sum.iter_mut()
-            .zip(vector)
-            .for_each(|(sum, value)| *sum += value);
-    }
-    sum.map(|sum| sum / f64::max(count, 1.0))
-}
-
-/// The lower triangle whose product with its transpose is `matrix`, which is symmetric and at least the identity.
-fn cholesky(matrix: &[Vector; TERMS]) -> [Vector; TERMS] {
-    let mut lower = [[0.0; TERMS]; TERMS];
-    for row in 0..TERMS {
-        for column in 0..=row {
-            let known: f64 = (0..column).map(|k| lower[row][k] * lower[column][k]).sum();
-            let rest = matrix[row][column] - known;
-            lower[row][column] = if row == column {
-                // Rounding alone takes it below 1.
-                rest.max(1.0).sqrt()
-            } else {
-                rest / lower[column][column]
-            };
-        }
-    }
-    lower
-}
-
-/// The solution for a matrix of which `lower` is the triangle.
-fn solve(lower: &[Vector; TERMS], right: &Vector) -> Vector {
-    let mut solution = *right;
-    for row in 0..TERMS {
-        let known: f64 = (0..row).map(|k| lower[row][k] * solution[k]).sum();
-        solution[row] = (solution[row] - known) / lower[row][row];
-    }
-    for row in (0..TERMS).rev() {
-        let known: f64 = (row + 1..TERMS).map(|k| lower[k][row] * solution[k]).sum();
-        solution[row] = (solution[row] - known) / lower[row][row];
-    }
-    solution
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const WIDTHS: Widths = Widths {
-        terms: [0.1, 0.2, 0.3, 0.0, 0.0, 0.0],
+        terms: [0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0, 0.0],
         model: 0.1,
         run: 0.1,
     };
@@ -419,83 +299,44 @@ mod tests {
         launch: 0.0,
         host: 0.0,
     };
-    const COMPUTE: Shares = Shares {
-        bandwidth: 0.0,
-        arithmetic: 1.0,
-        ..MEMORY
-    };
 
-    /// Under the first belief alone, where the answers can be worked out by hand.
-    fn case(widths: Widths, samples: &[(&'static str, Option<Shares>, f64)]) -> Case {
-        let mut groups: BTreeMap<&str, Vec<(Vector, f64)>> = BTreeMap::new();
-        for (model, shares, off) in samples {
-            let group = groups.entry(model).or_default();
-            group.push((weights(*shares), *off));
-        }
-        Case::new(widths, &groups)
-    }
-
-    fn close(found: f64, expected: f64) {
-        assert!((found - expected).abs() < 1e-9, "{found}, not {expected}");
-    }
-
+    /// Runs of another runtime tell of its host, and so neither of this one's nor of what both share.
     #[test]
-    fn runs_of_one_model_are_not_as_many_models() {
-        // The mean moves by the variance of the board over that of the mean of the runs.
-        let one = case(WIDTHS, &[("a", None, 0.3)]);
-        close(one.mean[0], 0.3 * 0.01 / (0.01 + 0.01 + 0.01));
-        let same = case(WIDTHS, &[("a", None, 0.3), ("a", None, 0.3)]);
-        close(same.mean[0], 0.3 * 0.01 / (0.01 + 0.01 + 0.01 / 2.0));
-        let other = case(WIDTHS, &[("a", None, 0.3), ("b", None, 0.3)]);
-        close(other.mean[0], 0.3 * 0.01 / (0.01 + 0.02 / 2.0));
-        close(other.covariance[0][0], 1.0 / (1.0 / 0.01 + 2.0 / 0.02));
-        // What is left of a model's own error goes to that model, and its next run repeats it but for the noise.
-        close(one.of_model("a"), 0.5 * (0.3 - 0.1));
-        close(one.of_model("b"), 0.0);
-    }
-
-    /// Two runs, one of memory and one of arithmetic: their 2 x 2 covariance, inverted by hand.
-    #[test]
-    fn parameters_are_told_apart_by_shares() {
-        let found = case(
-            WIDTHS,
-            &[("a", Some(MEMORY), 0.2), ("b", Some(COMPUTE), -0.1)],
-        );
-        let [a, b, c] = [0.01 + 0.04 + 0.02, 0.01 + 0.09 + 0.02, 0.01];
-        let determinant = a * b - c * c;
-        let [x, y] = [
-            (b * 0.2 + c * 0.1) / determinant,
-            (-c * 0.2 - a * 0.1) / determinant,
-        ];
-        close(found.mean[0], 0.01 * (x + y));
-        close(found.mean[1], 0.04 * x);
-        close(found.mean[2], 0.09 * y);
-        close(found.covariance[1][1], 0.04 - 0.04 * 0.04 * b / determinant);
-        close(found.covariance[1][2], 0.04 * 0.09 * c / determinant);
-        // The density, up to the same constant as under other widths.
-        let density = |[a, b, c]: [f64; 3]| {
-            let determinant = a * b - c * c;
-            let [x, y] = [0.2, -0.1];
-            let square = (b * x * x + a * y * y - 2.0 * c * x * y) / determinant;
-            -(square + determinant.ln()) / 2.0
+    fn the_host_of_another_runtime_is_its_own() {
+        let widths = Widths {
+            terms: [0.01, 0.1, 0.1, 0.1, 0.1, 0.3, 0.5, 0.0],
+            model: 0.01,
+            run: 0.01,
         };
-        let wide = Widths {
-            terms: WIDTHS.terms.map(|width| width * 2.0),
-            model: 0.3,
-            run: 0.2,
+        let on_host = |host: f64| Shares {
+            bandwidth: 1.0 - host,
+            host,
+            ..Shares::default()
         };
-        let samples = [("a", Some(MEMORY), 0.2), ("b", Some(COMPUTE), -0.1)];
-        let noise = 0.09 + 0.04;
-        close(
-            case(wide, &samples).evidence - found.evidence,
-            density([0.04 + 0.16 + noise, 0.04 + 0.36 + noise, 0.04]) - density([a, b, c]),
+        let samples = [("a", 0.9), ("b", 0.1)].map(|(model, host)| Sample {
+            model,
+            shares: Some(on_host(host)),
+            of_another: true,
+            in_another: false,
+            off: (1.0 + host).ln(),
+        });
+        let found = Posterior::new(widths, &samples).unwrap();
+        let means = found.means();
+        assert!((means[OTHER_HOST].exp() - 2.0).abs() < 0.1, "{means:?}");
+        assert_eq!(means[HOST], 0.0);
+        assert!(
+            means[1].abs() < 0.02 && found.typical().0.abs() < 0.02,
+            "{means:?}"
         );
+        assert_eq!(found.term(HOST), None);
     }
 
     fn posterior(samples: &[(&'static str, f64)]) -> Posterior {
         let samples = samples.iter().map(|(model, off)| Sample {
             model,
             shares: Some(MEMORY),
+            of_another: false,
+            in_another: false,
             off: *off,
         });
         Posterior::new(WIDTHS, &samples.collect::<Vec<_>>()).unwrap()
@@ -522,7 +363,7 @@ mod tests {
     #[test]
     fn models_that_are_off_alike_speak_of_the_board() {
         let narrow = Widths {
-            terms: [0.01, 0.03, 0.03, 0.0, 0.0, 0.0],
+            terms: [0.01, 0.03, 0.03, 0.0, 0.0, 0.0, 0.0, 0.0],
             model: 0.05,
             run: 0.05,
         };
@@ -530,6 +371,8 @@ mod tests {
             let samples = runs.iter().map(|(model, off)| Sample {
                 model,
                 shares: Some(MEMORY),
+                of_another: false,
+                in_another: false,
                 off: *off,
             });
             let found = Posterior::new(narrow, &samples.collect::<Vec<_>>()).unwrap();

@@ -75,7 +75,7 @@ pub struct RuntimeProfile {
     /// Corrections learned from runs on the device.
     #[serde(skip)]
     pub learned: Option<Learned>,
-    /// Where there are none in the planned power mode: the modes of the device that have runs.
+    /// Where these are all of other power modes than the planned one: which.
     #[serde(skip)]
     pub learned_in: OtherModes,
 }

@@ -2,12 +2,16 @@
 //!
 //! In: the runs on record, the runtime's profile. Out: what was learned, and a speed with the refined parameters.
 
-use super::learned::{Correction, Learned, reached};
-use super::posterior::{Posterior, REACH, Sample, Shares, TERMS, Widths};
+use super::learned::{Correction, Learned, LearnedThere, reached};
+use super::posterior::{OTHER_HOST, OTHER_MODE, Posterior, REACH, Sample, Shares, TERMS, Widths};
 use super::profile::{Learning, Range, RuntimeProfile, Speed};
 use super::runs::{Pair, Run, Runs};
 use crate::sourced::Trust;
 use crate::units::counted;
+
+/// By how much other power modes of a board are off as a whole: the widths of that in decode steps and prompts. Stated: the
+/// mean errors of ten files of one source differ so between four modes of a board (docs/speed.md).
+const MODES_DIFFER: [f64; 2] = [0.02, 0.04];
 
 /// No run repeats better than this.
 const LEAST_NOISE: f64 = 0.005;
@@ -16,24 +20,33 @@ impl Widths {
     /// Those of decode steps. A parameter whose range people stated differs at least as much as that range says.
     pub(super) fn of_decode(speed: &Speed) -> Widths {
         let learning = &speed.learning;
-        let stated = |range: &Range, fitted: f64| deviation(range).max(fitted);
         let mut widths = Widths::new(learning, &speed.spread);
         let parameters = [
             stated(&speed.bandwidth_efficiency, learning.bandwidth),
             stated(&speed.cost_scale, learning.arithmetic),
             learning.cache,
             stated(&speed.launch_seconds, learning.launch),
-            stated(&speed.host_seconds, learning.host),
+            of_host(speed),
         ];
         for (width, parameter) in widths.terms.iter_mut().skip(1).zip(parameters) {
             *width = parameter;
         }
+        widths.terms[OTHER_MODE] = MODES_DIFFER[0];
         widths
+    }
+
+    /// The same, with another runtime's host among what differs: that of whichever differs most.
+    fn with_hosts(mut self, others: &[RuntimeProfile]) -> Widths {
+        let hosts = others.iter().map(|other| of_host(&other.speed));
+        self.terms[OTHER_HOST] = hosts.fold(0.0, f64::max);
+        self
     }
 
     /// Those of prompts, which have the common factor alone.
     pub(super) fn of_prefill(speed: &Speed) -> Widths {
-        Widths::new(&speed.prefill.learning, &speed.prefill.scale)
+        let mut widths = Widths::new(&speed.prefill.learning, &speed.prefill.scale);
+        widths.terms[OTHER_MODE] = MODES_DIFFER[1];
+        widths
     }
 
     /// A range of the whole that was not fitted is one of boards too, as far as models and runs do not fill it.
@@ -49,6 +62,15 @@ impl Widths {
         }
         Widths { terms, model, run }
     }
+}
+
+fn of_host(speed: &Speed) -> f64 {
+    stated(&speed.host_seconds, speed.learning.host)
+}
+
+/// The width of a parameter whose range people may have stated.
+fn stated(range: &Range, fitted: f64) -> f64 {
+    deviation(range).max(fitted)
 }
 
 /// The standard deviation, in logarithms, of what lies in a range. An end at zero says nothing.
@@ -73,7 +95,7 @@ impl RuntimeProfile {
 impl Correction {
     /// `speed` with the refined parameters, for decode steps of `model`.
     pub fn decoding(&self, speed: &Speed, model: &str) -> Speed {
-        let [_, bandwidth, arithmetic, cache, launch, host] = self.posterior.means();
+        let [_, bandwidth, arithmetic, cache, launch, host, ..] = self.posterior.means();
         let mut speed = speed.clone();
         let efficiency = &mut speed.bandwidth_efficiency;
         for end in [
@@ -98,23 +120,30 @@ impl Correction {
 }
 
 impl Runs {
-    /// Runtime, power mode and what was learned of them, for all that ran on `device`, in the order of their first runs.
-    /// Runs of a runtime that is not known say nothing.
-    pub fn of_device(&self, device: &str) -> Vec<(&str, &str, Learned)> {
-        let mut found: Vec<(&str, &str, Learned)> = Vec::new();
+    /// What was learned of every runtime in every power mode of `device`: of each that ran there, and then of those with its
+    /// kernels, in the order of the first runs. Runs of a runtime that is not known say nothing.
+    pub fn of_device(&self, device: &str) -> Vec<LearnedThere> {
+        let mut found: Vec<LearnedThere> = Vec::new();
         for run in self.run.iter().filter(|run| run.device == device) {
-            let (runtime, mode) = (run.runtime.as_str(), run.power_mode.as_str());
-            if found
-                .iter()
-                .any(|known| (known.0, known.1) == (runtime, mode))
-            {
-                continue;
-            }
-            let Ok(profile) = super::registry::find(runtime) else {
+            let Ok(ran) = super::registry::find(&run.runtime) else {
                 continue;
             };
-            let learned = self.learned(&profile, device, mode);
-            found.extend(learned.map(|learned| (runtime, mode, learned)));
+            let others = ran.same_kernels.iter();
+            let others = others.filter_map(|id| super::registry::find(id).ok());
+            let others: Vec<RuntimeProfile> = others.collect();
+            for profile in std::iter::once(&ran).chain(&others) {
+                let is_it = |one: &LearnedThere| {
+                    (&one.runtime, &one.power_mode) == (&profile.id, &run.power_mode)
+                };
+                if !found.iter().any(is_it) {
+                    let learned = self.learned(profile, device, &run.power_mode);
+                    found.extend(learned.map(|learned| LearnedThere {
+                        runtime: profile.id.clone(),
+                        power_mode: run.power_mode.clone(),
+                        learned,
+                    }));
+                }
+            }
         }
         found
     }
@@ -130,29 +159,18 @@ impl Runs {
         here.filter(speaks)
     }
 
-    /// The power modes of `device` in which runs speak of `runtime`, in the order of their first runs.
-    pub fn modes(&self, runtime: &RuntimeProfile, device: &str) -> Vec<String> {
-        let mut modes: Vec<String> = Vec::new();
-        for run in self.of(runtime, device) {
-            if !modes.contains(&run.power_mode) {
-                modes.push(run.power_mode.clone());
-            }
-        }
-        modes
-    }
-
-    /// What was learned of `runtime` on `device` in `power_mode`; `None` if there is no run.
+    /// What was learned of `runtime` on `device` in `power_mode`, from runs there and in its other modes; `None` if there is
+    /// no run.
     pub fn learned(
         &self,
         runtime: &RuntimeProfile,
         device: &str,
         power_mode: &str,
     ) -> Option<Learned> {
-        let here = self.of(runtime, device);
-        let runs: Vec<&Run> = here.filter(|run| run.power_mode == power_mode).collect();
-        let decoded = undisturbed(&runs, |run| run.decode.is_some());
-        let prompted = undisturbed(&runs, |run| run.prefill.is_some());
-        // The memory of another runtime says nothing of this one's.
+        let runs: Vec<&Run> = self.of(runtime, device).collect();
+        let decoded = telling(&runs, power_mode, |run| run.decode.is_some());
+        let prompted = telling(&runs, power_mode, |run| run.prefill.is_some());
+        // The memory of another runtime says nothing of this one's. It is the same in every mode.
         let filled = undisturbed(&runs, |run| {
             run.memory.is_some() && run.runtime == runtime.id
         });
@@ -169,33 +187,35 @@ impl Runs {
             })
         };
         let decodes = decoded.iter();
-        let decodes = decodes.filter_map(|run| {
-            let shares = run.shares.map(|shares| Shares {
-                // Another runtime's host says nothing of this one's.
-                host: if run.runtime == runtime.id {
-                    shares.host
-                } else {
-                    0.0
-                },
-                ..shares
-            });
-            Some(sample(run, run.decode?, shares))
-        });
+        let is_elsewhere = |run: &Run| run.power_mode != power_mode;
+        let sample = |run, rates, shares| sample(runtime, run, is_elsewhere(run), rates, shares);
+        let decodes = decodes.filter_map(|run| Some(sample(run, run.decode?, run.shares)));
         let prompts = prompted.iter();
         let prompts = prompts.filter_map(|run| Some(sample(run, run.prefill?, None)));
         let filled = filled.iter().filter_map(|run| run.memory);
         let more: Vec<f64> = filled.map(|pair| pair.measured - pair.predicted).collect();
+        let modes = each(&runs, |run| &run.power_mode);
+        let other_modes = if modes == [power_mode] {
+            String::new()
+        } else {
+            format!(" in {}", modes.join(" and "))
+        };
         let days = if first.date == last.date {
             format!("on {}", last.date)
         } else {
             format!("from {} to {}", first.date, last.date)
         };
         Some(Learned {
-            decode: correction(Widths::of_decode(&runtime.speed), decodes.collect()),
+            decode: correction(
+                Widths::of_decode(&runtime.speed).with_hosts(&others(runtime, &decoded)),
+                decodes.collect(),
+            ),
             prefill: correction(Widths::of_prefill(&runtime.speed), prompts.collect()),
             more_memory: median(more),
+            runs_of: each(&runs, |run| &run.runtime),
+            modes,
             source: format!(
-                "{} {} {days}, the last by orinplan {}",
+                "{} {}{other_modes} {days}, the last by orinplan {}",
                 counted_runs(&runs),
                 // Not every server says what it is.
                 Some(&last.engine)
@@ -218,6 +238,19 @@ fn undisturbed<'a>(runs: &[&'a Run], measured: impl Fn(&Run) -> bool) -> Vec<&'a
     }
 }
 
+/// The runs that tell something of a power mode: those that were made in it, and the undisturbed ones of others. Disturbed
+/// ones of others count while there is no run but those.
+fn telling<'a>(runs: &[&'a Run], mode: &str, measured: impl Fn(&Run) -> bool) -> Vec<&'a Run> {
+    let (here, elsewhere): (Vec<&Run>, Vec<&Run>) =
+        runs.iter().partition(|run| run.power_mode == mode);
+    let here = undisturbed(&here, &measured);
+    let mut elsewhere = undisturbed(&elsewhere, &measured);
+    if !here.is_empty() {
+        elsewhere.retain(|run| run.disturbed.is_empty());
+    }
+    here.into_iter().chain(elsewhere).collect()
+}
+
 /// How many runs there are, so that those of synthetic models are not taken for runs of a published one.
 fn counted_runs(runs: &[&Run]) -> String {
     let count = counted(runs.len() as u64, "run", "runs");
@@ -236,10 +269,38 @@ fn counted_runs(runs: &[&Run]) -> String {
     }
 }
 
-fn sample(run: &Run, rates: Pair, shares: Option<Shares>) -> Sample<'_> {
+/// What `name` gives of the runs, each once.
+fn each(runs: &[&Run], name: impl Fn(&Run) -> &String) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for run in runs {
+        if !found.contains(name(run)) {
+            found.push(name(run).clone());
+        }
+    }
+    found
+}
+
+/// The other runtimes, with the kernels of `runtime`, that made some of the runs.
+fn others(runtime: &RuntimeProfile, runs: &[&Run]) -> Vec<RuntimeProfile> {
+    let others = runtime.same_kernels.iter();
+    let others = others.filter(|id| runs.iter().any(|run| run.runtime == **id));
+    others
+        .filter_map(|id| super::registry::find(id).ok())
+        .collect()
+}
+
+fn sample<'a>(
+    runtime: &RuntimeProfile,
+    run: &'a Run,
+    in_another: bool,
+    rates: Pair,
+    shares: Option<Shares>,
+) -> Sample<'a> {
     Sample {
         model: &run.model,
         shares,
+        of_another: run.runtime != runtime.id,
+        in_another,
         off: (rates.predicted / rates.measured).ln(),
     }
 }
@@ -289,7 +350,55 @@ mod tests {
         }
         assert_eq!(learned(&runs).more_memory, Some(11.0));
         assert_eq!(learned(&runs).prefill, None);
-        assert_eq!(runs.learned(&runtime, "orin-nano-8gb", "25W"), None);
+        assert_eq!(runs.learned(&runtime, "agx-orin-64gb", "15W"), None);
+    }
+
+    /// Runs of another mode tell of the board and of the model, but not as surely as those of the planned one.
+    #[test]
+    fn runs_of_another_mode_count_less() {
+        let runtime = find("ollama").unwrap();
+        let mut runs = Runs::default();
+        for model in ["a", "b", "c"] {
+            runs.add(run(model, 11.0));
+        }
+        let of = |runs: &Runs, mode: &str| {
+            let learned = runs.learned(&runtime, "orin-nano-8gb", mode).unwrap();
+            let decode = learned.decode.clone().unwrap();
+            (decode.factor(), learned)
+        };
+        let (here, learned) = of(&runs, "15W");
+        assert_eq!(
+            (learned.modes.len(), learned.source.contains("15W")),
+            (1, false)
+        );
+        let (elsewhere, learned) = of(&runs, "25W");
+        assert!((1.005..here).contains(&elsewhere), "{elsewhere} {here}");
+        assert!(learned.source.contains(" in 15W on "), "{}", learned.source);
+        // Memory is the same in every mode.
+        assert_eq!(learned.more_memory, Some(11.0));
+        // Disturbed ones of another mode count while there is no other.
+        let mut disturbed = Runs::default();
+        disturbed.add(Run {
+            disturbed: vec!["other_load".to_owned()],
+            ..run("a", 5.0)
+        });
+        assert!(of(&disturbed, "25W").0 < 1.0);
+        disturbed.add(Run {
+            power_mode: "25W".to_owned(),
+            ..run("b", 10.0)
+        });
+        assert_eq!(of(&disturbed, "25W").0, 1.0);
+        // Runs of both are told with both.
+        runs.add(Run {
+            power_mode: "25W".to_owned(),
+            ..run("d", 10.0)
+        });
+        let (_, learned) = of(&runs, "25W");
+        assert!(
+            learned.source.contains(" in 15W and 25W on "),
+            "{}",
+            learned.source
+        );
     }
 
     #[test]

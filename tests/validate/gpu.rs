@@ -5,12 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use orinplan::planner::{Board, BoardRequest, Planner, Request, WorkloadRequest};
-use orinplan::runtime::learned::{Pair, Parameter, Run as Kept, Runs, Setup};
-use orinplan::runtime::{self, RuntimeProfile};
-use orinplan::units::Bytes;
-use orinplan::validate::{SyntheticModel, SyntheticRun};
-
 use crate::schema;
 use crate::support::{MODEL, Run, assert_error, run_in, run_on, run_on_board};
 
@@ -67,25 +61,25 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
     let words = in_words(&run.out);
     for part in [
-        "The GPU in 25W, by 9 runs of synthetic models with llama.cpp b9000 0c1e57098 (CUDA), on Jetson Orin Nano 8GB Super",
+        "The GPU in 25W, by 10 runs of synthetic models with llama.cpp b9000 0c1e57098 (CUDA), on Jetson Orin Nano 8GB Super",
         "synthetic-64x256 f16 decode 24",
         "synthetic-6x1024 q4_k a prompt of 512",
         "synthetic-6x1024 q4_k decode after 4096",
         "refined, as factors on times, +-: one standard deviation all times x 1.0",
         "bandwidth efficiency 0.76 -> 0.",
         "launches x 1.",
-        "9 runs kept (",
+        "10 runs kept (",
         "plans for llama-bench and llama.cpp on this board in 25W use them",
     ] {
         assert!(words.contains(part), "`{part}` is not in {words}");
     }
     let asked = fs::read_to_string(folder.join("asked")).unwrap();
     let asked: Vec<&str> = asked.lines().collect();
-    assert_eq!(asked.len(), 9, "{asked:?}");
+    assert_eq!(asked.len(), 10, "{asked:?}");
     let all = "-n 64 -r 3 -o json -fa 1 -ctk f16 -ctv f16 -ub 512";
     assert!(asked[0].ends_with(&format!("-p 0 {all}")), "{}", asked[0]);
     assert!(asked[4].ends_with(&format!("-p 512 {all}")), "{}", asked[4]);
-    // One of each kind, then the second of each.
+    // One of each kind, then the second of each that has one.
     let models = |runs: &[usize]| -> Vec<&str> {
         let prompts = runs.iter().map(|run| asked[*run]);
         prompts
@@ -93,19 +87,19 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
             .collect()
     };
     assert_eq!(
-        models(&[0, 2, 4, 5, 7, 8]),
-        ["0", "512", "512", "0", "2048", "2048"]
+        models(&[0, 2, 4, 5, 6, 8, 9]),
+        ["0", "512", "512", "0", "0", "2048", "2048"]
     );
     assert!(asked[1].ends_with("-p 0 -n 64 -r 3 -o json -fa 1 -ctk f16 -ctv f16 -ub 512 -d 4096"));
 
     // In the store of `validate --save-calibration`, in its form.
     let runs = || fs::read_to_string(folder.join("orinplan/runs.toml")).unwrap();
     for (part, count) in [
-        ("[[run]]", 9),
-        ("synthetic = true", 9),
-        ("runtime = \"llama-bench\"", 9),
-        ("power_mode = \"25W\"", 9),
-        ("[run.shares]", 9),
+        ("[[run]]", 10),
+        ("synthetic = true", 10),
+        ("runtime = \"llama-bench\"", 10),
+        ("power_mode = \"25W\"", 10),
+        ("[run.shares]", 10),
         ("[run.memory]", 0),
     ] {
         assert_eq!(runs().matches(part).count(), count, "{part}: {}", runs());
@@ -123,7 +117,31 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
             fit.err
         );
     }
-    // In another mode they correct nothing, and the plan says why.
+    // Both runtimes that learn are named, with whose runs they learn from.
+    let shown = run_on_board(folder, &["devices", "show", "host"]);
+    let words = in_words(&shown.out);
+    for part in [
+        "- llama-bench, 25W: decode x ",
+        "- llama.cpp (from runs of llama-bench), 25W: decode x ",
+    ] {
+        assert!(words.contains(part), "`{part}` is not in {words}");
+    }
+    let shown = run_on_board(folder, &["devices", "show", "host", "--format", "json"]);
+    let shown = schema::document(&shown.out);
+    let learned = shown["learned"].as_array().unwrap();
+    let named = learned
+        .iter()
+        .map(|one| (&one["runtime"], &one["runs_of"][0]));
+    let named: Vec<_> = named.collect();
+    let [own, other] = ["llama-bench", "llama.cpp"].map(serde_json::Value::from);
+    assert_eq!(named, [(&own, &own), (&other, &own)]);
+    // The host of the one is not that of the other.
+    let parameters = |index: usize| {
+        let all = learned[index]["decode"]["parameters"].as_array();
+        all.unwrap().len()
+    };
+    assert_eq!([parameters(0), parameters(1)], [6, 5]);
+    // In another mode they correct too, and the plan says that they are of this one.
     let other = [
         "fit",
         MODEL,
@@ -135,16 +153,14 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
         "json",
     ];
     let other = run_on_board(folder, &other);
-    assert!(!other.out.contains("synthetic"), "{}", other.out);
-    let note = "the runs on record are of 25W, so they do not correct rates in 15W: measure there too, with ";
-    assert!(
-        other.out.contains("learned_in_other_mode")
-            && other
-                .out
-                .contains(&format!("{note}`orinplan calibrate` or `orinplan validate")),
-        "{}",
-        other.out
-    );
+    let note = "the runs on record are of 25W, so they correct rates in 15W less surely: measure there too, with ";
+    for part in [
+        "learned_in_other_mode",
+        &format!("{note}`orinplan calibrate` or `orinplan validate"),
+        "10 runs of synthetic models with llama.cpp b9000 0c1e57098 (CUDA) in 25W on ",
+    ] {
+        assert!(other.out.contains(part), "`{part}`: {}", other.out);
+    }
     // On another machine `calibrate` would measure that.
     let named = [
         "fit",
@@ -164,6 +180,16 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
         "{}",
         named.out
     );
+    // In its own mode it says neither.
+    let own = run_on_board(
+        folder,
+        &["fit", MODEL, "--device", "host", "--format", "json"],
+    );
+    assert!(
+        !own.out.contains("learned_in_other_mode") && !own.out.contains("(CUDA) in 25W on "),
+        "{}",
+        own.out
+    );
 
     // A second one replaces them; what a user's model showed stays.
     let text = runs();
@@ -182,13 +208,13 @@ fn llama_bench_measures_the_gpu_and_plans_learn_from_it() {
     let run = calibrate(folder, &bench, &["--format", "json"]);
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
     let found = schema::document(&run.out);
-    assert_eq!(runs().matches("[[run]]").count(), 10, "{}", runs());
+    assert_eq!(runs().matches("[[run]]").count(), 11, "{}", runs());
     let gpu = &found["gpu"];
     assert_eq!(
         (&gpu["measured"], &gpu["runtime"]),
         (&true.into(), &"llama-bench".into())
     );
-    assert_eq!(gpu["runs"].as_array().unwrap().len(), 9);
+    assert_eq!(gpu["runs"].as_array().unwrap().len(), 10);
     assert_eq!(gpu["runs"][1]["depth"], 4096);
     assert_eq!(
         gpu["runs"][1]["decode_tokens_per_second"]["measured"],
@@ -275,7 +301,7 @@ fn rates_that_cannot_be_are_told_and_not_kept() {
             assert!(words.contains(&format!("{line}: {why}")), "{words}");
         }
         assert!(
-            words.contains("4 runs kept, 5 without a plausible rate ("),
+            words.contains("4 runs kept, 6 without a plausible rate ("),
             "{words}"
         );
         let kept = fs::read_to_string(folder.join("orinplan/runs.toml")).unwrap();
@@ -295,7 +321,7 @@ fn a_calibration_without_a_plausible_rate_keeps_nothing_and_takes_nothing_away()
     replace(&bench, "110 111 112", "0.001 0.001 0.001");
     let run = calibrate(folder, &bench, &[]);
     assert_eq!((run.code, run.err.as_str()), (1, ""), "{}", run.out);
-    let none = "The GPU was not measured: no run was kept: 9 without a plausible rate";
+    let none = "The GPU was not measured: no run was kept: 10 without a plausible rate";
     let words = in_words(&run.out);
     assert!(words.ends_with(none), "{words}");
     assert!(!file.exists());
@@ -346,15 +372,15 @@ fn runs_that_fail_cost_themselves() {
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
     let words = in_words(&run.out);
     assert!(
-        words.contains("by 6 runs of synthetic models")
+        words.contains("by 7 runs of synthetic models")
             && words.contains("use a build of llama.cpp from May 2025 or later")
             && words.contains("synthetic-2x5120"),
         "{words}"
     );
-    assert_eq!(count(), 6);
+    assert_eq!(count(), 7);
 
     calibrate(folder, &llama_bench(folder, "CUDA"), &[]);
-    assert_eq!(count(), 9);
+    assert_eq!(count(), 10);
     fs::remove_file(folder.join("asked")).unwrap();
     let crash = format!(
         "[ {} -ge 2 ] && {{ echo >> {}/crashed; exit 9; }}",
@@ -370,7 +396,7 @@ fn runs_that_fail_cost_themselves() {
         "{gpu}"
     );
     assert_eq!(fs::read(folder.join("crashed")).unwrap().len(), 2);
-    assert_eq!(count(), 9);
+    assert_eq!(count(), 10);
 }
 
 /// What was measured of the GPU stays, and is shown, where the processors' part ends early; and where it cannot be written
@@ -416,9 +442,9 @@ fn what_was_measured_survives_what_follows() {
         "error: the processors were not measured: interrupted\n"
     );
     let found = schema::document(&String::from_utf8(output.stdout).unwrap());
-    assert_eq!(found["gpu"]["runs"].as_array().unwrap().len(), 9);
+    assert_eq!(found["gpu"]["runs"].as_array().unwrap().len(), 10);
     let kept = fs::read_to_string(&file).unwrap();
-    assert_eq!(kept.matches("[[run]]").count(), 9);
+    assert_eq!(kept.matches("[[run]]").count(), 10);
 
     // Its file is damaged meanwhile.
     let damage = format!("echo '[[[' > {}", file.display());
@@ -499,11 +525,8 @@ fn a_document_without_a_number_of_the_processors_is_not_one() {
     assert!(!schema::wrong(&nothing).is_empty());
 }
 
-/// Before a model takes memory, and before llama-bench is started.
-#[test]
-fn too_little_memory_is_said_before_it_is_taken() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+/// A copy of a recorded board that a test may change.
+fn copied_board(folder: &Path) -> PathBuf {
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
     let root = folder.join("root");
     let copied = Command::new("cp")
@@ -512,6 +535,85 @@ fn too_little_memory_is_said_before_it_is_taken() {
         .arg(&root)
         .status();
     assert!(copied.unwrap().success());
+    root
+}
+
+/// Other programs on the GPU, a clock below that of the mode, and heat: each is said before llama-bench starts.
+#[test]
+fn a_gpu_that_is_not_free_is_not_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let root = copied_board(folder);
+    let bench = llama_bench(folder, "CUDA");
+    let calibrate = || calibrate_in(folder, root.to_str().unwrap(), &bench, &[]);
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let refused = |why: &str| {
+        let out = ", or measure the processors alone with --only cpu";
+        assert_error(
+            &calibrate(),
+            &[&format!("the GPU was not measured: {why}{out}")],
+        );
+        assert!(!folder.join("asked").exists());
+    };
+    for path in [
+        "sys/class/devfreq/17000000.gpu/device/load",
+        "sys/devices/platform/gpu.0/load",
+    ] {
+        write(path, "430\n");
+        refused("other programs keep it 43 % busy: end them");
+        fs::remove_file(root.join(path)).unwrap();
+    }
+    let limit = "sys/class/devfreq/17000000.gpu/max_freq";
+    write(limit, "612000000\n");
+    refused(
+        "its clock is held at 612 MHz at most, where 25W has 918 MHz: restart the board, which sets the mode again",
+    );
+    write(limit, "918000000\n");
+    let cooling = "sys/class/thermal/cooling_device3";
+    write(&format!("{cooling}/type"), "gpu-throttle-alert\n");
+    write(&format!("{cooling}/cur_state"), "1\n");
+    refused("the board throttles (gpu-throttle-alert is active): let it cool");
+    write(&format!("{cooling}/cur_state"), "0\n");
+    // A desktop's share, what is off, and what no driver says.
+    for load in ["60\n", "0\n", "70000\n", "much\n", ""] {
+        write("sys/class/devfreq/17000000.gpu/device/load", load);
+        let run = calibrate();
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{load}: {}", run.out);
+    }
+}
+
+/// The processors are measured all the same.
+#[test]
+fn the_processors_are_measured_beside_a_busy_gpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let root = copied_board(folder);
+    let device = root.join("sys/class/devfreq/17000000.gpu/device");
+    fs::create_dir_all(&device).unwrap();
+    fs::write(device.join("load"), "999\n").unwrap();
+    let bench = llama_bench(folder, "CUDA");
+    let words = ["calibrate", "--seconds", "15", "--format", "json"];
+    let words = [&words[..], &["--program", bench.to_str().unwrap()]].concat();
+    let run = run_on(folder, root.to_str().unwrap(), &words);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+    let found = schema::document(&run.out);
+    assert_eq!(found["gpu"]["measured"], false);
+    let why = found["gpu"]["not_measured"].as_str().unwrap();
+    assert!(why.contains("100 % busy"), "{why}");
+    assert!(found["bandwidth_bytes_per_second"].is_number());
+    assert!(!folder.join("orinplan/runs.toml").exists());
+}
+
+/// Before a model takes memory, and before llama-bench is started.
+#[test]
+fn too_little_memory_is_said_before_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let root = copied_board(folder);
     let memory = root.join("proc/meminfo");
     let text = fs::read_to_string(&memory).unwrap();
     fs::write(&memory, text.replace("6710886 kB", "204800 kB")).unwrap();
@@ -586,225 +688,6 @@ fn an_interrupt_ends_the_program_that_it_started_and_keeps_nothing() {
     assert!(is_over, "llama-bench lives on");
     assert!(!folder.path().join("orinplan/runs.toml").exists());
     assert!(!folder.path().join("orinplan/calibration.toml").exists());
-}
-
-/// An Orin Nano in 25W with the profile of a runtime.
-fn board(profile: RuntimeProfile) -> Board {
-    let request = BoardRequest {
-        device: Some("orin-nano-8gb".to_owned()),
-        power_mode: Some("25W".to_owned()),
-        runtime: Some(profile.id.clone()),
-        ..BoardRequest::default()
-    };
-    Board {
-        runtime: profile,
-        ..Board::open(&request).unwrap()
-    }
-}
-
-/// The profile as it would be for a board whose memory gives 12 % less and whose launches take half as long again.
-fn of_other_board(id: &str) -> RuntimeProfile {
-    let mut profile = runtime::find(id).unwrap();
-    let speed = &mut profile.speed;
-    let (memory, launches) = (&mut speed.bandwidth_efficiency, &mut speed.launch_seconds);
-    for (range, factor) in [(memory, 0.88), (launches, 1.5)] {
-        range.low *= factor;
-        range.expected *= factor;
-        range.high *= factor;
-    }
-    profile
-}
-
-/// The plan of a GGUF as it is stored, with this many tokens in the cache.
-fn plan(planner: &Planner, board: &Board, depth: u64) -> orinplan::plan::Speeds {
-    let request = Request {
-        workload: WorkloadRequest {
-            context: Some(8192),
-            prompt_tokens: Some(depth),
-            budget: Some(Bytes::GIB * 64),
-            ..WorkloadRequest::default()
-        },
-        ..Request::default()
-    };
-    let (_, fit) = planner.fit_on(board, &request).unwrap();
-    let mut plans = fit
-        .plans
-        .into_iter()
-        .filter(|plan| plan.assignment.is_stored());
-    plans.next().unwrap().speeds.unwrap()
-}
-
-fn decode(speeds: &orinplan::plan::Speeds) -> f64 {
-    speeds.decode.tokens_per_second.expected
-}
-
-/// What the models would show on a board with this profile, as runs.
-fn simulated(truth: RuntimeProfile) -> Runs {
-    let (profile, truth) = (board(runtime::find("llama-bench").unwrap()), board(truth));
-    let mut runs = Vec::new();
-    for model in SyntheticModel::all() {
-        let file = model.open().unwrap();
-        let planner = Planner::of(file.checkpoint().clone(), file.spec().clone());
-        for SyntheticRun { prompt, depth } in model.runs().iter().copied() {
-            let [predicted, measured] =
-                [&profile, &truth].map(|board| plan(&planner, board, depth + 32));
-            runs.push(Kept {
-                date: "2026-11-30".to_owned(),
-                version: "0.1.0".to_owned(),
-                runtime: "llama-bench".to_owned(),
-                engine: "llama.cpp".to_owned(),
-                device: "orin-nano-8gb".to_owned(),
-                power_mode: "25W".to_owned(),
-                model: model.name(),
-                scheme: model.dtype().name().to_lowercase(),
-                synthetic: true,
-                setup: Some(Setup {
-                    prompt_tokens: prompt.max(depth),
-                    generated_tokens: 64,
-                    sequences: 1,
-                }),
-                shares: predicted.decode.shares,
-                disturbed: Vec::new(),
-                decode: Pair::new(decode(&predicted), decode(&measured)),
-                prefill: None,
-                memory: None,
-            });
-        }
-    }
-    let mut all = Runs::default();
-    all.calibrate(runs, &SyntheticModel::all().map(|model| model.name()));
-    all
-}
-
-/// `docs/speed.md` has the numbers (`cargo test --test validate -- --nocapture simulated`).
-#[test]
-fn simulated_runs_of_synthetic_models_find_slow_memory_and_slow_launches() {
-    let runs = simulated(of_other_board("llama-bench"));
-    // The runs are told apart by what their steps consist of.
-    let most = |pick: fn(&orinplan::runtime::posterior::Shares) -> f64| {
-        let shares = runs.run.iter().filter_map(|run| run.shares.as_ref());
-        shares.map(pick).fold(0.0, f64::max)
-    };
-    for run in &runs.run {
-        println!(
-            "{} {:?} {:?} {:?}",
-            run.model, run.setup, run.shares, run.decode
-        );
-    }
-    assert!(most(|shares| shares.bandwidth) > 0.6);
-    assert!(most(|shares| shares.arithmetic) > 0.5);
-    assert!(most(|shares| shares.cache) > 0.25);
-    assert!(most(|shares| shares.launch) > 0.25);
-    let profile = runtime::find("llama.cpp").unwrap();
-    let learned = runs.learned(&profile, "orin-nano-8gb", "25W").unwrap();
-    println!("{}", learned.phrases(None).join(", "));
-    let parameters = learned.decode.as_ref().unwrap().parameters();
-    let factor = |wanted| {
-        let mut found = parameters.iter().filter(|one| one.parameter == wanted);
-        found.next().unwrap().factor
-    };
-    let (memory, launch) = (factor(Parameter::Bandwidth), factor(Parameter::Launch));
-    assert!(memory > 1.03 && launch > 1.03, "{memory} {launch}");
-    assert!(
-        memory.min(launch) > factor(Parameter::Arithmetic),
-        "{memory} {launch}"
-    );
-    assert!(launch > factor(Parameter::Cache), "{launch}");
-
-    let truth = board(of_other_board("llama.cpp"));
-    let before = board(profile.clone());
-    let after = board(profile.refined(Some(learned)));
-    for (name, planner, depth) in published() {
-        let rate = |board: &Board| decode(&plan(&planner, board, depth));
-        let off = |rate: f64, truth: f64| 100.0 * (rate / truth - 1.0);
-        let [truth, before, after] = [&truth, &before, &after].map(rate);
-        println!(
-            "| {name} | {depth} | {truth:.1} | {before:.1} ({:+.1} %) | {after:.1} ({:+.1} %) |",
-            off(before, truth),
-            off(after, truth)
-        );
-        assert!(
-            off(after, truth).abs() < 0.6 * off(before, truth).abs(),
-            "{name} at {depth}: {truth} {before} {after}"
-        );
-    }
-}
-
-/// Published models, each with a depth.
-fn published() -> Vec<(&'static str, Planner, u64)> {
-    let models = ["qwen3-0.6b", "gemma-3-1b-it", "gemma-3n-e2b-it"];
-    let each = models.into_iter().flat_map(|name| {
-        [128, 4096].map(|depth| {
-            let file = format!("fixtures/{name}-Q4_K_M.header.gguf");
-            (name, Planner::open(&file).unwrap(), depth)
-        })
-    });
-    each.collect()
-}
-
-/// Normally distributed numbers, the same every time: sums of twelve uniform ones.
-fn normal() -> impl FnMut() -> f64 {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut uniform = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as f64 / (1_u64 << 53) as f64
-    };
-    move || (0..12).map(|_| uniform()).sum::<f64>() - 6.0
-}
-
-/// The mean error of predictions for the published models without runs and after them, in percent, over boards with this
-/// profile whose synthetic models and runs are off as much as published ones are.
-fn mean_errors(truth: fn(&str) -> RuntimeProfile) -> [f64; 2] {
-    const BOARDS: usize = 160;
-    let profile = runtime::find("llama.cpp").unwrap();
-    let exact = simulated(truth("llama-bench"));
-    let models = published();
-    let truth = board(truth("llama.cpp"));
-    let rates = |board: &Board| -> Vec<f64> {
-        let each = models.iter();
-        each.map(|(_, planner, depth)| decode(&plan(planner, board, *depth)))
-            .collect()
-    };
-    let (true_rates, before) = (rates(&truth), rates(&board(profile.clone())));
-    let off = |found: &[f64]| -> f64 {
-        let each = found.iter().zip(&true_rates);
-        let sum: f64 = each.map(|(found, truth)| (found / truth - 1.0).abs()).sum();
-        100.0 * sum / true_rates.len() as f64
-    };
-    let (mut normal, mut after) = (normal(), 0.0);
-    let (of_model, of_run) = (profile.speed.learning.model, profile.speed.learning.run);
-    for _ in 0..BOARDS {
-        let mut runs = Runs::default();
-        let (mut model, mut own) = (String::new(), 0.0);
-        for run in &exact.run {
-            if run.model != model {
-                (model, own) = (run.model.clone(), of_model * normal());
-            }
-            let pair = run.decode.unwrap();
-            let slower = (own + of_run * normal()).exp();
-            runs.add(Kept {
-                decode: Pair::new(pair.predicted, pair.measured / slower),
-                ..run.clone()
-            });
-        }
-        let learned = runs.learned(&profile, "orin-nano-8gb", "25W");
-        after += off(&rates(&board(profile.clone().refined(learned))));
-    }
-    [off(&before), after / BOARDS as f64]
-}
-
-/// Models and runs scatter: on average over boards predictions come closer where the board is unlike the profile, and move
-/// little where it is not.
-#[test]
-fn scatter_of_synthetic_models_costs_less_than_they_bring() {
-    let [before, after] = mean_errors(of_other_board);
-    println!("other board: {before:.2} % before, {after:.2} % after");
-    assert!(after < 0.8 * before, "{before} {after}");
-    let [before, after] = mean_errors(|id| runtime::find(id).unwrap());
-    println!("as the profile: {before:.2} % before, {after:.2} % after");
-    assert!(before < 1e-9 && after < 1.5, "{before} {after}");
 }
 
 /// The processors are measured all the same.

@@ -18,4 +18,5 @@ mod quality;
 mod reasons;
 mod recorded;
 mod server;
+mod simulated;
 mod support;

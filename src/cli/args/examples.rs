@@ -109,7 +109,7 @@ Examples:
   # a minute, at most three; where llama-bench is in PATH the GPU, a minute more
   orinplan calibrate
   orinplan calibrate --program ~/llama.cpp/build/bin/llama-bench
-  # what was measured of the GPU holds in this power mode: again in another
+  # what was measured of the GPU is surest in this power mode: again in another
   orinplan calibrate --only gpu
   # then uses the measurements
   orinplan fit MODEL --device host";

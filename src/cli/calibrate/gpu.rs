@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
+use super::ready;
 use crate::cli::args::{CalibrateArgs, TOLERANCE};
 use crate::cli::validate::{Machine, RunUnderTest, Tried, measure};
 use crate::cli::{machine_root, message, progress, request, settings};
@@ -83,6 +84,11 @@ pub(super) fn find(args: &CalibrateArgs) -> anyhow::Result<Result<GpuBench, Stri
     if let Err(error) = settings::check_runs() {
         return Ok(Err(message(&error)));
     }
+    let root = machine_root();
+    let machine = device::detect(&root)?;
+    if let Some(why) = ready::obstacle(&root, &machine) {
+        return Ok(Err(why));
+    }
     let wanted = BoardRequest {
         runtime: Some(CALIBRATED.to_owned()),
         ..wanted
@@ -91,7 +97,7 @@ pub(super) fn find(args: &CalibrateArgs) -> anyhow::Result<Result<GpuBench, Stri
         program,
         launcher: std::env::current_exe().context("the path of this program is not known")?,
         board: request::warned(Board::of(found, &wanted)?),
-        mode_in_force: device::detect(&machine_root())?.power_mode,
+        mode_in_force: machine.power_mode,
         time: Duration::from_secs(args.seconds),
     }))
 }

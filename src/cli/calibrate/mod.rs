@@ -1,6 +1,7 @@
 //! `orinplan calibrate`: measures this machine, its GPU and then its processors, or removes what was measured.
 
 mod gpu;
+mod ready;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::device::{
 };
 use crate::report;
 use crate::runtime::Runs;
-use crate::runtime::learned::Learned;
+use crate::runtime::learned::LearnedThere;
 use crate::sourced::Sourced;
 use crate::units::Bytes;
 
@@ -37,17 +37,16 @@ fn summary(device: &DeviceProfile) -> Value {
 /// Every number of a device as an object with its unit in the key, its source, trust and note; the calibration of its
 /// processors; and the corrections learned from `runs` on it.
 pub fn show_json(device: &DeviceProfile, runs: &Runs) -> String {
-    let learned = runs.of_device(&device.id).into_iter();
-    let learned: Vec<Value> = learned
-        .map(|(runtime, mode, learned)| learned_from_runs(runtime, mode, &learned))
-        .collect();
+    let learned = runs.of_device(&device.id);
+    let learned: Vec<Value> = learned.iter().map(learned_from_runs).collect();
     document(json!({ "schema": SCHEMA, "device": full(device), "learned": learned }))
 }
 
-fn learned_from_runs(runtime: &str, mode: &str, learned: &Learned) -> Value {
-    let mut object = report::learned::json(learned);
-    object["runtime"] = runtime.into();
-    object["power_mode"] = mode.into();
+fn learned_from_runs(there: &LearnedThere) -> Value {
+    let mut object = report::learned::json(&there.learned);
+    object["runtime"] = there.runtime.as_str().into();
+    object["power_mode"] = there.power_mode.as_str().into();
+    object["runs_of"] = there.learned.runs_of.as_slice().into();
     object
 }
 

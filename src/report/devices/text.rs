@@ -147,9 +147,15 @@ pub fn show_text(
     if !learned.is_empty() {
         text.push_str("\nLearned from runs (factors on times, +-: one standard deviation)\n");
     }
-    for (runtime, mode, learned) in learned {
-        let learned = report::learned::text(&learned);
-        text.prose(&format!("- {runtime}, {mode}: {learned}"));
+    for there in learned {
+        let (runtime, mode) = (&there.runtime, &there.power_mode);
+        let learned = report::learned::text(&there.learned);
+        // Its own runs need no name.
+        let of = match there.learned.runs_of.as_slice() {
+            [own] if own == runtime => String::new(),
+            others => format!(" (from runs of {})", others.join(" and ")),
+        };
+        text.prose(&format!("- {runtime}{of}, {mode}: {learned}"));
     }
     text.finish()
 }

@@ -257,7 +257,7 @@ mod tests {
         let rows = (0..40).map(|index| Row {
             place: ["r", "b", "m"],
             model: ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"][index / 4],
-            weights: [1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            weights: weights(None),
             off: ((index / 4) as f64 * 2.4).sin() * 0.14 + ((index * 7) as f64).sin() * 0.014,
         });
         let found = likeliest(&groups(rows.collect()), Kind::Prefill);

@@ -47,6 +47,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     tables::errors(&all, &observations);
     println!();
     simulate::table(&all, &observations);
+    println!();
+    simulate::across_modes(&all, &observations);
     let speed = |runtime: &str| {
         let speed = all.iter().find_map(|fitted| fitted.speeds.get(runtime));
         speed.cloned()

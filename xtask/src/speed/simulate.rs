@@ -16,16 +16,27 @@ use super::write::percent;
 /// So many rows of one model are a user's runs.
 const RUNS: usize = 3;
 
-/// A decode whose model the fit did not see: the logarithm of its predicted over its measured rate.
+/// A decode or a prompt whose model the fit did not see: the logarithm of its predicted over its measured rate.
 #[derive(Clone, Copy)]
 struct Row<'a> {
     observation: &'a Observation,
+    kind: Kind,
     error: f64,
 }
 
-impl Row<'_> {
-    fn model(&self) -> &str {
+impl<'a> Row<'a> {
+    fn model(&self) -> &'a str {
         &self.observation.row.model
+    }
+
+    fn mode(&self) -> &'a str {
+        &self.observation.row.power_mode
+    }
+
+    /// The source, by which rows are named.
+    fn source(&self) -> &'a str {
+        let id = &self.observation.row.id;
+        id.split_once('-').map_or(id, |(source, _)| source)
     }
 }
 
@@ -73,12 +84,11 @@ const EVERY: &str = "every model with three rows, in turn";
 /// Medians less than so many points apart are alike.
 const ALIKE: f64 = 0.25;
 
-/// How many cases came out better, alike and worse, and all predictions, before and after.
-#[derive(Default)]
-struct Total(BTreeMap<&'static str, ([usize; 3], [Score; 2])>);
+/// How many cases came out better, alike and worse, and all predictions, before and after, by what they are of.
+struct Total<K>(BTreeMap<K, ([usize; 3], [Score; 2])>);
 
-impl Total {
-    fn add(&mut self, of: &'static str, before: &Score, after: &Score) {
+impl<K: Ord> Total<K> {
+    fn add(&mut self, of: K, before: &Score, after: &Score) {
         let (counts, [all_before, all_after]) = self.0.entry(of).or_default();
         let [better, alike, worse] = counts;
         match after.size(0.5) - before.size(0.5) {
@@ -98,9 +108,9 @@ pub(crate) fn table(all: &[Fitted], observations: &[Observation]) {
         "| runtime | board | power mode | runs of | other rows | median before | after | 9 in 10 before | after | within the range before | after | half of the range before | after |"
     );
     println!("|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
-    let mut total = Total::default();
+    let mut total = Total(BTreeMap::new());
     for fitted in all {
-        for ([runtime, board, mode], rows) in places(fitted, observations) {
+        for ([runtime, board, mode], rows) in places(fitted, observations, Kind::Decode) {
             let Ok(mut profile) = runtime::find(runtime) else {
                 continue;
             };
@@ -144,30 +154,92 @@ pub(crate) fn table(all: &[Fitted], observations: &[Observation]) {
         "| runs of | better | alike | worse | predictions | median before | after | 9 in 10 before | after | within the range before | after | half of the range before | after |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
-    for (of, ([better, alike, worse], [before, after])) in total.0 {
+    for (of, total) in total.0 {
+        println!("| {of} {}", counted(&total));
+    }
+}
+
+/// The rest of a line of [`Total`].
+fn counted(([better, alike, worse], [before, after]): &([usize; 3], [Score; 2])) -> String {
+    format!(
+        "| {better} | {alike} | {worse} | {} | {:.1} % | {:.1} % | {:.1} % | {:.1} % | {:.0} % | {:.0} % | {:.0} % | {:.0} % |",
+        before.errors.len(),
+        before.size(0.5),
+        after.size(0.5),
+        before.size(0.9),
+        after.size(0.9),
+        before.covered(),
+        after.covered(),
+        before.width(),
+        after.width(),
+    )
+}
+
+/// What runs in one power mode would have brought for the other modes of a board: up to three rows of one model in one mode are
+/// a user's runs, and rows of the same source in all other modes are predicted, those of other models and of the same one.
+pub(crate) fn across_modes(all: &[Fitted], observations: &[Observation]) {
+    println!(
+        "| what | runtime | board | predicted in other modes | better | alike | worse | predictions | median before | after | 9 in 10 before | after | within the range before | after | half of the range before | after |"
+    );
+    println!("|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    let mut total = Total(BTreeMap::new());
+    let kinds = [("decode", Kind::Decode), ("prompt", Kind::Prefill)];
+    for (fitted, (name, kind)) in all
+        .iter()
+        .flat_map(|fitted| kinds.map(|kind| (fitted, kind)))
+    {
+        let mut sources: BTreeMap<[&str; 3], Vec<Row<'_>>> = BTreeMap::new();
+        for ([runtime, board, _], rows) in places(fitted, observations, kind) {
+            for row in rows {
+                let at = [runtime, board, row.source()];
+                sources.entry(at).or_default().push(row);
+            }
+        }
+        for ([runtime, board, _], rows) in sources {
+            let (Ok(mut profile), Some(speed)) =
+                (runtime::find(runtime), fitted.speeds.get(runtime))
+            else {
+                continue;
+            };
+            profile.speed = speed.clone();
+            let mut ran: BTreeMap<[&str; 2], Runs> = BTreeMap::new();
+            for row in &rows {
+                let runs = ran.entry([row.mode(), row.model()]).or_default();
+                if runs.run.len() < RUNS {
+                    runs.add(run(&profile, row));
+                }
+            }
+            for ([mode, model], runs) in ran {
+                let elsewhere = rows.iter().filter(|row| row.mode() != mode).copied();
+                let (same, others): (Vec<Row<'_>>, Vec<Row<'_>>) =
+                    elsewhere.partition(|row| row.model() == model);
+                for (what, asked) in [("the same model", same), ("other models", others)] {
+                    let scored = scores(&profile, &runs, &asked);
+                    if let Some([before, after]) = scored.filter(|_| !asked.is_empty()) {
+                        total.add([name, runtime, board, what], &before, &after);
+                        total.add([name, "all", "all", what], &before, &after);
+                    }
+                }
+            }
+        }
+    }
+    for ([name, runtime, board, what], total) in total.0 {
         println!(
-            "| {of} | {better} | {alike} | {worse} | {} | {:.1} % | {:.1} % | {:.1} % | {:.1} % | {:.0} % | {:.0} % | {:.0} % | {:.0} % |",
-            before.errors.len(),
-            before.size(0.5),
-            after.size(0.5),
-            before.size(0.9),
-            after.size(0.9),
-            before.covered(),
-            after.covered(),
-            before.width(),
-            after.width(),
+            "| {name} | {runtime} | {board} | {what} {}",
+            counted(&total)
         );
     }
 }
 
-/// The decodes of one sequence by runtime, board and power mode.
+/// The decodes or prompts of one sequence by runtime, board and power mode.
 fn places<'a>(
     fitted: &Fitted,
     observations: &'a [Observation],
+    kind: Kind,
 ) -> BTreeMap<[&'a str; 3], Vec<Row<'a>>> {
     let mut places: BTreeMap<[&str; 3], Vec<Row<'_>>> = BTreeMap::new();
     let left = fitted.left.iter();
-    for left in left.filter(|left| left.kind == Kind::Decode) {
+    for left in left.filter(|left| left.kind == kind) {
         let Some(observation) = observations.get(left.index) else {
             continue;
         };
@@ -176,6 +248,7 @@ fn places<'a>(
             let place = [&row.runtime, &row.board, &row.power_mode].map(String::as_str);
             places.entry(place).or_default().push(Row {
                 observation,
+                kind,
                 error: left.left_out,
             });
         }
@@ -194,12 +267,22 @@ fn after_runs(profile: &RuntimeProfile, rows: &[Row<'_>], model: &str) -> Option
         }
     }
     let of_other = |row: &&Row<'_>| row.model() != model;
-    if runs.run.len() < RUNS || !rows.iter().any(|row| of_other(&row)) {
-        return None;
-    }
-    let correction = runs.learned(profile, "", "")?.decode?;
+    let others: Vec<Row<'_>> = rows.iter().filter(of_other).copied().collect();
+    (runs.run.len() == RUNS && !others.is_empty())
+        .then(|| scores(profile, &runs, &others))
+        .flatten()
+}
+
+/// The predictions of `asked` without `runs` and with them.
+fn scores(profile: &RuntimeProfile, runs: &Runs, asked: &[Row<'_>]) -> Option<[Score; 2]> {
     let (mut before, mut after) = (Score::default(), Score::default());
-    for row in rows.iter().filter(of_other) {
+    for row in asked {
+        let mode = &row.observation.row.power_mode;
+        let learned = runs.learned(profile, "", mode)?;
+        let correction = match row.kind {
+            Kind::Decode => learned.decode?,
+            Kind::Prefill | Kind::Requests => learned.prefill?,
+        };
         let [longer, below, above] = predicted(profile, row, None);
         before.add(row.error, [below, above]);
         let [refined, below, above] = predicted(profile, row, Some(&correction));
@@ -208,7 +291,8 @@ fn after_runs(profile: &RuntimeProfile, rows: &[Row<'_>], model: &str) -> Option
     Some([before, after])
 }
 
-/// The logarithm of the predicted time of a step, and how far the range of rates reaches below and above the expected one.
+/// The logarithm of the predicted time of a step, or of the factor on that of a prompt, and how far the range of rates reaches
+/// below and above the expected one.
 fn predicted(profile: &RuntimeProfile, row: &Row<'_>, correction: Option<&Correction>) -> [f64; 3] {
     let Observation {
         row: measured,
@@ -217,6 +301,16 @@ fn predicted(profile: &RuntimeProfile, row: &Row<'_>, correction: Option<&Correc
         operations,
         ..
     } = row.observation;
+    if row.kind == Kind::Prefill {
+        let range = &profile.speed.prefill.scale;
+        let side = |ratio: f64| match correction {
+            Some(correction) => correction.side(row.model(), None, ratio.ln()),
+            None => ratio.ln(),
+        };
+        let whole = correction.map_or(1.0, |correction| correction.whole(row.model()));
+        let below = side(range.high / range.expected);
+        return [whole.ln(), below, side(range.expected / range.low)];
+    }
     let mut speed = of_row(&row.observation.row, &profile.speed);
     if let Some(correction) = correction {
         speed = correction.decoding(&speed, row.model());
@@ -238,6 +332,12 @@ fn predicted(profile: &RuntimeProfile, row: &Row<'_>, correction: Option<&Correc
 fn run(profile: &RuntimeProfile, row: &Row<'_>) -> Run {
     let of = &row.observation.row;
     let depth = of.depth.or(of.prompt_tokens).unwrap_or_default();
+    let pair = |kind| {
+        (row.kind == kind).then_some(Pair {
+            predicted: row.error.exp(),
+            measured: 1.0,
+        })
+    };
     Run {
         model: of.model.clone(),
         scheme: of.format.clone(),
@@ -248,18 +348,15 @@ fn run(profile: &RuntimeProfile, row: &Row<'_>) -> Run {
             sequences: of.sequences,
         }),
         shares: learning::shares(row.observation, &profile.speed),
-        decode: Some(Pair {
-            predicted: row.error.exp(),
-            measured: 1.0,
-        }),
+        decode: pair(Kind::Decode),
         runtime: profile.id.clone(),
         date: String::new(),
         version: String::new(),
         engine: String::new(),
         device: String::new(),
-        power_mode: String::new(),
+        power_mode: of.power_mode.clone(),
         disturbed: Vec::new(),
-        prefill: None,
+        prefill: pair(Kind::Prefill),
         memory: None,
     }
 }
