@@ -1,4 +1,4 @@
-//! Settings of the KV cache that llama.cpp refuses, each with what to do instead.
+//! Settings of the KV cache that llama.cpp refuses, each with what to do instead; and how a cache keeps prompts.
 
 use crate::dtype::Dtype;
 
@@ -32,4 +32,20 @@ pub enum KvProblem {
         /// The format asked for.
         dtype: Dtype,
     },
+}
+
+/// How a runtime keeps prompts of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefixes {
+    /// Any number of tokens: the runtime's profile names no blocks.
+    Tokens,
+    /// Whole blocks of so many tokens.
+    Blocks {
+        /// Tokens of each.
+        tokens: u64,
+        /// Whether the model has recurrent states, which set that number.
+        hybrid: bool,
+    },
+    /// None, because the model has no layer with keys and values.
+    Nothing,
 }

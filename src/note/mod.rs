@@ -11,10 +11,9 @@ use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::model::LeftOut;
 use crate::model::projector::ProjectorError;
-use crate::plan::prefix::Prefixes;
 use crate::units::Bytes;
 
-pub use kv::KvProblem;
+pub use kv::{KvProblem, Prefixes};
 pub(crate) use text::most;
 
 /// What a caveat changes for the reader, the most first.

@@ -1,7 +1,6 @@
 //! The sentences of notes: what a report says to people.
 
-use super::Note;
-use crate::plan::prefix::Prefixes;
+use super::{Note, Prefixes};
 use crate::units::{Bytes, counted, nats, tokens};
 
 /// The number of tensors that a note names.

@@ -4,27 +4,12 @@
 //! again. Pure arithmetic.
 
 use crate::model::{Attention, Cache, ModelSpec, Recurrent};
+use crate::note::Prefixes;
 use crate::plan::kv::{key_width, value_width};
 use crate::runtime::profile::Memory;
 
 /// Bytes of an element of keys, values and convolutions: the cache has the model's 16 bits.
 const HALF: u64 = 2;
-
-/// How a runtime keeps prompts of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prefixes {
-    /// Any number of tokens: the runtime's profile names no blocks.
-    Tokens,
-    /// Whole blocks of so many tokens.
-    Blocks {
-        /// Tokens of each.
-        tokens: u64,
-        /// Whether the model has recurrent states, which set that number.
-        hybrid: bool,
-    },
-    /// None, because the model has no layer with keys and values.
-    Nothing,
-}
 
 /// How a runtime with these `memory` rules keeps prompts of `model`.
 ///

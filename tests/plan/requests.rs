@@ -1,6 +1,7 @@
 //! Whole requests, and what a prefix cache keeps of their prompts.
 
-use orinplan::plan::prefix::{self, Prefixes};
+use orinplan::note::Prefixes;
+use orinplan::plan::prefix;
 use orinplan::plan::speed::{Requests, Spread};
 use orinplan::runtime;
 

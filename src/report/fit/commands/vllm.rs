@@ -7,9 +7,10 @@ use super::{CommandBlock, gguf, names, unusual_ubatch};
 use crate::checkpoint::Origin;
 use crate::foreign::{shell, shell_path};
 use crate::model::{self, ServedAlone};
+use crate::note::Prefixes;
 use crate::plan::Plan;
 use crate::plan::draft::Drafter;
-use crate::plan::prefix::{Prefixes, prefixes};
+use crate::plan::prefix::prefixes;
 use crate::scheme::Container;
 
 fn is_made(plan: &Plan) -> bool {
