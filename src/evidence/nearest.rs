@@ -125,6 +125,10 @@ fn energy(rows: &[Neighbour], rated: Rated, asked: EvidenceQuery<'_>) -> Vec<&'s
 /// A length counts less than a size that differs as much: a rate follows from the size first.
 const LENGTH: f64 = 0.5;
 
+/// A length twenty times as long, or one that is not stated, is as far as any: the same model at another depth says more than
+/// another model does.
+const FARTHEST: f64 = 3.0;
+
 /// Other clocks or another system change a rate by a few percent: they choose among rows that are otherwise alike.
 const CONDITIONS: f64 = 0.1;
 
@@ -155,7 +159,7 @@ fn distance(row: &Measurement, rated: Rated, asked: EvidenceQuery<'_>) -> f64 {
                 .map(|tokens| tokens.saturating_sub(cached))
         }
     };
-    let length = tokens.map_or(1.0, |tokens| apart(tokens, asked.tokens));
+    let length = tokens.map_or(FARTHEST, |tokens| apart(tokens, asked.tokens).min(FARTHEST));
     // A prompt is read for one sequence after the other.
     let sequences = match rated {
         Rated::Decode | Rated::Requests => apart(row.sequences, asked.sequences),

@@ -16,6 +16,17 @@ use crate::units::Bytes;
 pub use kv::{KvProblem, Prefixes};
 pub(crate) use text::most;
 
+/// Why no watts are predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWatts {
+    /// The processors compute.
+    Processors,
+    /// No source measured the rails of the board.
+    Board,
+    /// Several sequences are decoded at once.
+    Sequences,
+}
+
 /// What a caveat changes for the reader, the most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
@@ -177,8 +188,8 @@ pub enum Note {
     EnergyUnknown {
         /// The device.
         device: String,
-        /// Whether that is because the processors compute.
-        on_processors: bool,
+        /// Why not.
+        why: NoWatts,
     },
     /// The board's system is older than the power mode.
     ModeUnavailable {
@@ -436,6 +447,7 @@ impl Note {
             | Note::BeyondModelContext { .. }
             | Note::NoVocabulary
             | Note::AssumedCache { .. }
+            | Note::EncoderTime
             | Note::EncoderUnseen { .. }
             | Note::AudioUncounted
             | Note::TextAlone { .. }
@@ -454,7 +466,6 @@ impl Note {
             | Note::SpeedUnknown { .. }
             | Note::FormatUnmeasured { .. }
             | Note::OtherKernels { .. }
-            | Note::EncoderTime
             | Note::QualityUnused { .. }
             | Note::CacheLoss { cost: None, .. }
             | Note::Fp8StorageOnly

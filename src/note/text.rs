@@ -1,6 +1,6 @@
 //! The sentences of notes: what a report says to people.
 
-use super::{Note, Prefixes};
+use super::{NoWatts, Note, Prefixes};
 use crate::units::{Bytes, counted, nats, tokens};
 
 /// The number of tensors that a note names.
@@ -131,10 +131,11 @@ impl Note {
             Note::OtherKernels { runtime, measured } => {
                 format!("{runtime} may be up to twice as fast or as slow: this machine was measured with {measured}; `orinplan validate --save-calibration` narrows that")
             }
-            Note::EnergyUnknown { device, on_processors } => {
-                let why = match on_processors {
-                    true => "no source measured the power of a model on the processors".to_owned(),
-                    false => format!("no source measured the rails of the {device} by runtime and mode"),
+            Note::EnergyUnknown { device, why } => {
+                let why = match why {
+                    NoWatts::Processors => "no source measured the power of a model on the processors".to_owned(),
+                    NoWatts::Board => format!("no source measured the rails of the {device} by runtime and mode"),
+                    NoWatts::Sequences => "no source measured the power of several sequences at once".to_owned(),
                 };
                 format!("--energy-budget names no power mode: {why}")
             }
@@ -212,7 +213,7 @@ impl Note {
                 format!("{runtime} serves this architecture up to {until}{images}")
             }
             Note::QuantizedCache { dtype } => format!(
-                "a {} cache saves memory and costs some speed; prefill widens one layer of it to F16",
+                "a {} cache saves memory and costs speed, the more the deeper it is; prefill widens one layer of it to F16",
                 dtype.name()
             ),
             Note::KeptShape { tensors, group, words } => format!(

@@ -2,6 +2,7 @@
 
 use crate::device::PowerMode;
 use crate::evidence::{Activity, Rail, rails};
+use crate::note::NoWatts;
 use crate::plan::speed::{ClockedGpu, DecodeEstimate, Spread};
 use crate::plan::target::{Target, gpu};
 use crate::runtime::profile::ComputeBackend;
@@ -28,12 +29,23 @@ pub struct RailEnergy {
     pub tokens_per_joule: Spread,
 }
 
-/// The rails whose power is predicted on `target`: those that were measured on its board while a GPU decoded, and none where
-/// the processors do.
-pub(super) fn predicted_rails(target: Target<'_>) -> Vec<&'static Rail> {
-    match target.runtime.backend {
-        ComputeBackend::Cuda => rails(&target.device.id),
-        ComputeBackend::Cpu => Vec::new(),
+/// The rails whose power is predicted on `target`: those that were measured on its board while a GPU decoded one sequence.
+///
+/// # Errors
+/// Why there are none.
+pub(super) fn predicted_rails(
+    target: Target<'_>,
+    parallel: u64,
+) -> Result<Vec<&'static Rail>, NoWatts> {
+    if target.runtime.backend == ComputeBackend::Cpu {
+        return Err(NoWatts::Processors);
+    }
+    let rails = rails(&target.device.id);
+    match rails.is_empty() {
+        true => Err(NoWatts::Board),
+        // The arithmetic of several is no more of what single ones were measured with.
+        false if parallel > 1 => Err(NoWatts::Sequences),
+        false => Ok(rails),
     }
 }
 
@@ -44,16 +56,15 @@ pub(super) fn by_mode(
     parallel: u64,
     decode: impl Fn(&PowerMode, ClockedGpu) -> DecodeEstimate,
 ) -> Vec<ModeEnergy> {
-    let rails = predicted_rails(target);
-    if rails.is_empty() {
+    let Ok(rails) = predicted_rails(target, parallel) else {
         return Vec::new();
-    }
+    };
     let modes = target.device.modes.iter();
     let known = modes.filter_map(|mode| Some((mode, gpu(mode)?)));
     known
         .map(|(mode, gpu)| {
             let decode = decode(mode, gpu);
-            let of = |rail: &&'static Rail| rail_energy(rail, &decode, parallel, &gpu);
+            let of = |rail: &&'static Rail| rail_energy(rail, &decode, &gpu);
             ModeEnergy {
                 power_mode: mode.name.clone(),
                 tokens_per_second: decode.tokens_per_second,
@@ -63,19 +74,14 @@ pub(super) fn by_mode(
         .collect()
 }
 
-fn rail_energy(
-    rail: &'static Rail,
-    decode: &DecodeEstimate,
-    parallel: u64,
-    gpu: &ClockedGpu,
-) -> RailEnergy {
+fn rail_energy(rail: &'static Rail, decode: &DecodeEstimate, gpu: &ClockedGpu) -> RailEnergy {
+    // Of one sequence, each step is a token.
     let rate = decode.tokens_per_second.expected;
-    let steps = rate / parallel.max(1) as f64;
     let expected = rail.watts(Activity {
         sms: f64::from(gpu.sm_count),
         gigahertz: gpu.clock.0 / 1e9,
-        gigamacs: steps * decode.flops_per_step as f64 / 2e9,
-        gigabytes: steps * decode.memory_bytes_per_step / 1e9,
+        gigamacs: rate * decode.flops_per_step as f64 / 2e9,
+        gigabytes: rate * decode.memory_bytes_per_step / 1e9,
     });
     let watts = Spread {
         low: expected * rail.low,

@@ -150,10 +150,11 @@ pub(super) fn derive_notes(
         }
         _ => {}
     }
-    if workload.energy_budget.is_some() && predicted_rails(target).is_empty() {
+    let rails = predicted_rails(target, workload.parallel);
+    if let (Some(_), Err(why)) = (workload.energy_budget, rails) {
         notes.push(Note::EnergyUnknown {
             device: target.device.name.clone(),
-            on_processors: runtime.backend == ComputeBackend::Cpu,
+            why,
         });
     }
     notes.extend(mode_note(target));

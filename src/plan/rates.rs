@@ -80,6 +80,8 @@ pub struct Published {
     pub twice_the_bandwidth: f64,
     /// The expected rate at twice the GPU clock, over the one expected.
     pub twice_the_clock: f64,
+    /// The rate of an older build, which multiplies a few sequences one by one, where that is slower by more than noise.
+    pub older_build: Option<Spread>,
     /// The measurements behind the rate.
     pub evidence: Evidence,
     /// The measurements behind the rate of the prompt.
@@ -87,6 +89,9 @@ pub struct Published {
     /// What each power mode draws while it decodes; empty where no power was measured on this board.
     pub energy: Vec<ModeEnergy>,
 }
+
+/// A build is told apart from another where it has less than this share of its rate.
+const SLOWER: f64 = 0.95;
 
 /// How fast `model` runs with the types of `assignment`. `None` where the speed of the device, or of a format on it,
 /// is not known.
@@ -166,6 +171,13 @@ pub(super) fn speeds(
                         clock: Hertz(now.clock.0 * 2.0),
                         ..now
                     }),
+                    older_build: {
+                        let older = refined.tiling(false);
+                        let rate =
+                            speed::decode(&operations, layers, workload.parallel, &now, &older);
+                        let rate = rate.tokens_per_second;
+                        (rate.expected < expected * SLOWER).then_some(rate)
+                    },
                     evidence: evidence(target.runtime, Rated::Decode, asked),
                     prompt_evidence: evidence(target.runtime, Rated::Prompt, asked),
                     energy: Vec::new(),

@@ -228,24 +228,6 @@ impl WorkloadRequest {
                 model: model.name.clone(),
             });
         }
-        if cached > 0 && cached >= prompt {
-            return Err(PlanError::CachedBeyondPrompt { cached, prompt });
-        }
-        if let Some(generated) = self.generated_tokens {
-            if model.retrieval.is_some() {
-                return Err(PlanError::NoAnswers {
-                    model: model.name.clone(),
-                });
-            }
-            let each = context / self.parallel.max(1);
-            if prompt.saturating_add(generated) > each {
-                return Err(PlanError::AnswerBeyondContext {
-                    prompt,
-                    generated,
-                    context: each,
-                });
-            }
-        }
         let type_k = self.type_k.unwrap_or(self.kv_type);
         let type_v = self.type_v.unwrap_or(self.kv_type);
         let known = &runtime.loads.kv_types;
@@ -297,7 +279,27 @@ impl WorkloadRequest {
         if let Some(draft) = &load.draft {
             drafting::check(draft, model, runtime)?;
         }
-        self.with_images(load, model, runtime)
+        let load = self.with_images(load, model, runtime)?;
+        let prompt = load.prompt_tokens;
+        if cached > 0 && cached >= prompt {
+            return Err(PlanError::CachedBeyondPrompt { cached, prompt });
+        }
+        if let Some(generated) = self.generated_tokens {
+            if model.retrieval.is_some() {
+                return Err(PlanError::NoAnswers {
+                    model: model.name.clone(),
+                });
+            }
+            let each = context / self.parallel.max(1);
+            if prompt.saturating_add(generated) > each {
+                return Err(PlanError::AnswerBeyondContext {
+                    prompt,
+                    generated,
+                    context: each,
+                });
+            }
+        }
+        Ok(load)
     }
 
     /// What all adapters take: F32 in a GGUF as `convert_lora_to_gguf.py` writes it, 16 bits elsewhere.

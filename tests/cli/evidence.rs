@@ -93,6 +93,8 @@ fn power_is_predicted_for_the_gpu_alone_and_its_absence_is_said() {
         "--device orin-nx-16gb",
         "--device orin-nano-4gb",
         "--device agx-orin-32gb",
+        // No source measured several sequences at once.
+        "--device orin-nano-8gb --parallel 2",
     ] {
         let silent = on(unknown);
         assert_eq!(silent["decode"]["energy"], document!([]), "{unknown}");
@@ -103,6 +105,21 @@ fn power_is_predicted_for_the_gpu_alone_and_its_absence_is_said() {
                 "energy_unknown"
             ),
             "{unknown}"
+        );
+    }
+}
+
+/// The same model twenty times as deep says more than another one whose depth is not stated.
+#[test]
+fn the_model_counts_before_the_depth() {
+    for depth in [64, 2048, 65536] {
+        let words = format!(
+            "--device orin-nano-8gb --power-mode MAXN_SUPER --scheme q4_k_m --context 131072 --prompt-tokens {depth}"
+        );
+        assert_eq!(
+            nearest(&llama_1b(&words))["model"],
+            "llama-3.2-1b",
+            "{depth}"
         );
     }
 }

@@ -80,6 +80,12 @@ fn the_time_to_the_first_token_includes_the_encoder() {
         "{}",
         with["plans"][0]["prefill"]
     );
+    // What of the prompt is an image may be cached.
+    let cached = plan(
+        "gemma-3-4b",
+        &format!("{board} --prompt-tokens 47 --cached-tokens 300"),
+    );
+    assert!(part(&cached, "expected") < part(&with, "expected"));
     // What the processors take is not known, nor what other runtimes do.
     for other in ["--projector cpu", "--runtime vllm --scheme bf16"] {
         let unknown = plan(

@@ -168,3 +168,27 @@ fn a_cached_prefix_counts_in_blocks() {
     );
     assert!(!notes(320).contains("prefix_kept"));
 }
+
+/// Since September 2026 builds give K-quants of two to eight sequences to the kernel of prompts: Qwen3.5-4B in Q2_K decodes 62.7
+/// tokens/s with four on an Orin Nano instead of 37.3 (llama.cpp pull request 28285).
+#[test]
+fn an_older_build_is_told_where_it_decodes_batches_slower() {
+    let at = |words: &str| {
+        let words = format!("fit {QWEN} --device orin-nano-8gb --power-mode MAXN_SUPER {words}");
+        json(0, &words)["plans"][0].clone()
+    };
+    let several = at("--scheme q4_k_m --parallel 4");
+    let rate = |pointer: &str| several.pointer(pointer).unwrap().as_f64().unwrap();
+    let older = rate("/decode/older_build_tokens_per_second/expected");
+    let share = older / rate("/decode/tokens_per_second/expected");
+    assert!((0.4..0.95).contains(&share), "{share}");
+    for words in ["--scheme q4_k_m", "--scheme q8_0 --parallel 4"] {
+        let plan = at(words);
+        assert!(
+            plan["decode"]
+                .get("older_build_tokens_per_second")
+                .is_none(),
+            "{words}"
+        );
+    }
+}

@@ -307,8 +307,12 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
             decode.bytes_per_step,
         ),
         format!(
-            "prompt of {}: {} tokens/s, first token after {} to {}",
+            "prompt of {}{}: {} tokens/s, first token after {} to {}",
             workload.prompt_tokens,
+            match workload.cached_tokens {
+                0 => String::new(),
+                cached => format!(", {cached} of them cached"),
+            },
             range(&speeds.prefill.tokens_per_second),
             seconds(speeds.prefill.time_to_first_token.low),
             seconds(speeds.prefill.time_to_first_token.high),
@@ -359,8 +363,8 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
 }
 
 /// Depths, prompt lengths and numbers of sequences for which speeds are shown, up to the largest context that fits.
-const DEPTHS: [u64; 4] = [0, 4096, 16384, 32768];
-const PROMPTS: [u64; 4] = [128, 512, 2048, 8192];
+const DEPTHS: [u64; 6] = [0, 4096, 16384, 32768, 65536, 131_072];
+const PROMPTS: [u64; 5] = [128, 512, 2048, 8192, 32768];
 const SEQUENCES: [u64; 4] = [1, 2, 3, 4];
 
 /// The same plan at other depths, prompts and numbers of sequences.
@@ -374,6 +378,7 @@ fn elsewhere(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let limit = plan.max_context;
     let at = |change: &dyn Fn(&mut Workload)| {
         let mut other = (*workload).clone();
+        (other.cached_tokens, other.generated_tokens) = (0, None);
         change(&mut other);
         speeds_at(model, plan, *target, &other)
     };

@@ -177,6 +177,13 @@ fn plan_json(plan: &Plan, workload: &Workload) -> Value {
             "texts_per_second": spread(texts),
         });
     }
+    let published = plan
+        .speeds
+        .as_ref()
+        .and_then(|speeds| speeds.published.as_ref());
+    if let Some(older) = published.and_then(|published| published.older_build.as_ref()) {
+        document["decode"]["older_build_tokens_per_second"] = spread(older);
+    }
     if let Some(requests) = requests::document(plan.speeds.as_ref()) {
         document["requests"] = requests;
     }

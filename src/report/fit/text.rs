@@ -213,8 +213,14 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                         tokens(workload.prompt_tokens),
                     ),
                     None => format!(
-                        ", {} tokens/s, first token after {first}",
+                        ", {} tokens/s, first token after {first}{}",
                         range(&speeds.decode.tokens_per_second),
+                        // A time that leaves out the longest part would be taken for all of it.
+                        if plan.notes.contains(&Note::EncoderTime) {
+                            " and the image encoder"
+                        } else {
+                            ""
+                        },
                     ),
                 }
             });
@@ -359,6 +365,13 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let budget = report.workload.energy_budget;
     let budget = budget.and_then(|watts| energy_budget_text(&published?.energy, watts));
     let requests = requests::text(speeds, report.workload);
+    let older = published.and_then(|published| published.older_build.as_ref());
+    let older = older.map(|rate| {
+        format!(
+            "builds of before September 2026 decode {} tokens/s: they multiply so few sequences one by one (llama.cpp pull request 28285)",
+            range(rate)
+        )
+    });
     let of_lines = report.fit.recommended();
     let of_lines = of_lines.map_or(Vec::new(), |plan| commands::notes(report, plan));
     let of_runtime = runtime.notes.iter();
@@ -369,6 +382,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
         .into_iter()
         .chain(requests)
         .map(|text| told(Weight::Verdict, text))
+        .chain(older.into_iter().map(|text| told(Weight::Answers, text)))
         .chain(of_plan)
         .chain(
             of_lines

@@ -222,7 +222,7 @@ fn limit(found: &Throughput) -> String {
 fn notes(found: &Throughput, runtime: &str) -> Vec<String> {
     let mut lines = vec![legend(found, 0..found.batches.len())];
     lines.push(format!(
-        "no batch above {PUBLISHED} is published for any Orin: its range spans separate products and the prompt kernel"
+        "no batch above {PUBLISHED} is published for any Orin: where a format has separate products for small batches, its range spans these and the prompt kernel"
     ));
     let rule = RULES.iter().find(|(id, _)| *id == runtime);
     lines.extend(rule.map(|(_, rule)| (*rule).to_owned()));
