@@ -137,7 +137,7 @@ impl Note {
                     NoWatts::Board => format!("no source measured the rails of the {device} by runtime and mode"),
                     NoWatts::Sequences => "no source measured the power of several sequences at once".to_owned(),
                 };
-                format!("--energy-budget names no power mode: {why}")
+                format!("{why}; so --energy-budget names no power mode")
             }
             Note::ModeUnavailable { mode, release, since, modes } => format!(
                 "{mode} needs {} or later: under L4T {release} the board has {}; plan for one of these with --power-mode",
