@@ -287,12 +287,12 @@ impl Posterior {
 mod tests {
     use super::*;
 
-    const WIDTHS: Widths = Widths {
+    pub(super) const WIDTHS: Widths = Widths {
         terms: [0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0, 0.0],
         model: 0.1,
         run: 0.1,
     };
-    const MEMORY: Shares = Shares {
+    pub(super) const MEMORY: Shares = Shares {
         bandwidth: 1.0,
         arithmetic: 0.0,
         cache: 0.0,

@@ -226,21 +226,10 @@ fn solve(lower: &[Vector; TERMS], right: &Vector) -> Vector {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{MEMORY, WIDTHS};
     use super::super::{HOST, Shares, weights};
     use super::*;
 
-    const WIDTHS: Widths = Widths {
-        terms: [0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0, 0.0],
-        model: 0.1,
-        run: 0.1,
-    };
-    const MEMORY: Shares = Shares {
-        bandwidth: 1.0,
-        arithmetic: 0.0,
-        cache: 0.0,
-        launch: 0.0,
-        host: 0.0,
-    };
     const COMPUTE: Shares = Shares {
         bandwidth: 0.0,
         arithmetic: 1.0,
