@@ -195,6 +195,17 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     );
     term("runtime", memory.runtime.rest, bounds(&own.runtime_bytes));
     term("total", memory.total(), String::new());
+    if let Some(entry) = own.loading_entry_bytes.as_ref() {
+        term(
+            "while loading",
+            memory.loading,
+            format!(
+                "for a moment, before caches and buffers: {} bytes an entry of the vocabulary: {}",
+                entry.value,
+                source(&entry.source)
+            ),
+        );
+    }
     let device = target.device;
     let pool = match workload.budget {
         Some(budget) => format!("--budget {budget}"),
