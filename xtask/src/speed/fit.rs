@@ -187,7 +187,12 @@ fn fit_rows(
             )
         };
     let whole = rows.iter().any(|(_, kind)| *kind == Kind::Requests);
-    let (mut ends, mut speeds) = (start, base.clone());
+    let mut ends = start;
+    // What the profile holds is not where the turns begin: they would end elsewhere each time.
+    let mut speeds = match whole {
+        true => applied(base, family.prefill, &ends.prefill),
+        false => base.clone(),
+    };
     for _ in 0..if whole { TURNS } else { 1 } {
         ends.decode = point(&speeds, family.decode, &decode, &ends.decode);
         speeds = applied(&speeds, family.decode, &ends.decode);
