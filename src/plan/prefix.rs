@@ -58,6 +58,9 @@ fn has_full_states(model: &ModelSpec) -> bool {
 /// is read.
 pub fn kept(model: &ModelSpec, memory: &Memory, prompt: u64, cached: u64) -> u64 {
     let most = cached.min(prompt.saturating_sub(1));
+    if most == 0 {
+        return 0;
+    }
     match prefixes(model, memory) {
         Prefixes::Tokens => most,
         Prefixes::Blocks { tokens, .. } => most - most % tokens.max(1),

@@ -171,12 +171,14 @@ pub(super) fn speeds(
                         clock: Hertz(now.clock.0 * 2.0),
                         ..now
                     }),
-                    older_build: {
-                        let older = refined.tiling(false);
-                        let rate =
-                            speed::decode(&operations, layers, workload.parallel, &now, &older);
-                        let rate = rate.tokens_per_second;
-                        (rate.expected < expected * SLOWER).then_some(rate)
+                    older_build: match workload.parallel {
+                        0 | 1 => None,
+                        several => {
+                            let older = refined.tiling(false);
+                            let rate = speed::decode(&operations, layers, several, &now, &older);
+                            let rate = rate.tokens_per_second;
+                            (rate.expected < expected * SLOWER).then_some(rate)
+                        }
                     },
                     evidence: evidence(target.runtime, Rated::Decode, asked),
                     prompt_evidence: evidence(target.runtime, Rated::Prompt, asked),

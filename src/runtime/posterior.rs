@@ -300,6 +300,15 @@ mod tests {
         host: 0.0,
     };
 
+    /// A step that is so much host, and memory else.
+    pub(super) fn on_host(host: f64) -> Shares {
+        Shares {
+            bandwidth: 1.0 - host,
+            host,
+            ..Shares::default()
+        }
+    }
+
     /// Runs of another runtime tell of its host, and so neither of this one's nor of what both share.
     #[test]
     fn the_host_of_another_runtime_is_its_own() {
@@ -307,11 +316,6 @@ mod tests {
             terms: [0.01, 0.1, 0.1, 0.1, 0.1, 0.3, 0.5, 0.0],
             model: 0.01,
             run: 0.01,
-        };
-        let on_host = |host: f64| Shares {
-            bandwidth: 1.0 - host,
-            host,
-            ..Shares::default()
         };
         let samples = [("a", 0.9), ("b", 0.1)].map(|(model, host)| Sample {
             model,

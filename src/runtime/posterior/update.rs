@@ -226,7 +226,7 @@ fn solve(lower: &[Vector; TERMS], right: &Vector) -> Vector {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{MEMORY, WIDTHS};
+    use super::super::tests::{MEMORY, WIDTHS, on_host};
     use super::super::{HOST, Shares, weights};
     use super::*;
 
@@ -311,20 +311,15 @@ mod tests {
             model: 0.01,
             run: 0.01,
         };
-        let shares = |host: f64| Shares {
-            bandwidth: 1.0 - host,
-            host,
-            ..Shares::default()
-        };
         for times in [0.2f64, 0.5, 2.0, 3.0, 10.0] {
             let longer = |host: f64| (1.0 - host + host * times).ln();
             let samples =
-                [("a", 0.1), ("b", 0.3), ("c", 0.9)].map(|(m, h)| (m, Some(shares(h)), longer(h)));
+                [("a", 0.1), ("b", 0.3), ("c", 0.9)].map(|(m, h)| (m, Some(on_host(h)), longer(h)));
             let found = case(widths, &samples);
             let host = found.mean[HOST].exp() / times;
             assert!((0.96..1.04).contains(&host), "{times}: {host}");
             assert!(found.mean[1].abs() < 0.005, "{times}: {found:?}");
-            let (mean, variance) = found.outlook(&weights(Some(shares(0.5))), None);
+            let (mean, variance) = found.outlook(&weights(Some(on_host(0.5))), None);
             assert!((mean - longer(0.5)).abs() < 0.02, "{times}: {mean}");
             assert!(variance < 0.05f64.powi(2), "{times}: {variance}");
         }
@@ -333,11 +328,6 @@ mod tests {
     /// No time, however far off, throws the terms to and fro.
     #[test]
     fn terms_settle_for_times_a_hundred_times_off() {
-        let shares = |host: f64| Shares {
-            bandwidth: 1.0 - host,
-            host,
-            ..Shares::default()
-        };
         let wide = Widths {
             terms: [0.01, 0.25, 0.25, 0.25, 0.25, 1.0, 0.41, 0.0],
             model: 0.05,
@@ -346,7 +336,7 @@ mod tests {
         for off in [0.01f64, 0.1, 10.0, 100.0] {
             for host in [0.0, 0.02, 0.1, 0.5, 0.9, 1.0] {
                 let samples = [
-                    ("a", Some(shares(host)), off.ln()),
+                    ("a", Some(on_host(host)), off.ln()),
                     ("b", Some(COMPUTE), 0.0),
                 ];
                 let mut groups: Groups<'_> = BTreeMap::new();

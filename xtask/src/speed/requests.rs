@@ -30,16 +30,14 @@ pub(crate) fn most(observation: &Observation, speed: &Speed) -> Option<Kind> {
 
 /// The expected seconds of reading the prompts, and those of decode steps.
 fn parts(observation: &Observation, speed: &Speed) -> Option<[f64; 2]> {
+    let first = first_token(observation, speed)?.expected;
     let Observation {
         row,
         gpu,
         layers,
         operations,
-        prompt,
         ..
     } = observation;
-    let first = speed::prefill(operations, *layers, (*prompt)?, gpu, speed);
-    let first = first.time_to_first_token.expected;
     let step =
         |wave: Requests| speed::step_seconds(operations, *layers, wave.sequences, gpu, speed);
     Some([
@@ -50,20 +48,19 @@ fn parts(observation: &Observation, speed: &Speed) -> Option<[f64; 2]> {
 
 /// The factors on that time that follow from the ranges of prompts and of steps.
 pub(crate) fn range(observation: &Observation, speed: &Speed) -> Option<(f64, f64)> {
+    let speed = of_row(&observation.row, speed);
+    let first = first_token(observation, &speed)?;
     let Observation {
         row,
         gpu,
         layers,
         operations,
-        prompt,
         ..
     } = observation;
-    let speed = of_row(row, speed);
-    let first = speed::prefill(operations, *layers, (*prompt)?, gpu, &speed);
     let time = |end: fn(&Spread) -> f64| {
         in_waves(row, |wave| {
             let decode = speed::decode(operations, *layers, wave.sequences, gpu, &speed);
-            end(&wave.time(&first.time_to_first_token, &decode.tokens_per_second))
+            end(&wave.time(&first, &decode.tokens_per_second))
         })
     };
     let expected = time(|time| time.expected)?;
@@ -71,6 +68,19 @@ pub(crate) fn range(observation: &Observation, speed: &Speed) -> Option<(f64, f6
         time(|time| time.low)? / expected,
         time(|time| time.high)? / expected,
     ))
+}
+
+/// Seconds to read a row's prompt and begin its answer.
+fn first_token(observation: &Observation, speed: &Speed) -> Option<Spread> {
+    let (operations, gpu) = (&observation.operations, &observation.gpu);
+    let read = speed::prefill(
+        operations,
+        observation.layers,
+        observation.prompt?,
+        gpu,
+        speed,
+    );
+    Some(read.time_to_first_token)
 }
 
 /// Seconds of the requests of `row`, which are served in waves: the last has what is left of them.
